@@ -1,0 +1,169 @@
+//! How a decision is told to others: the Cache-Status field, RFC 9211.
+
+use super::fields::list::is_token_byte;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::fmt::{self, Write};
+
+/// Why a request went on towards the origin, RFC 9211 §2.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Forward {
+    /// The cache was configured, or the request forced it, not to handle this request.
+    Bypass,
+    /// The method's semantics require it.
+    Method,
+    /// Nothing was stored for the URI.
+    UriMiss,
+    /// Something was stored for the URI, but not for these fields (Vary).
+    VaryMiss,
+    /// Nothing was stored, and which of the two it was is not known.
+    Miss,
+    /// A fresh response was stored, but the request did not want it.
+    Request,
+    /// A response was stored, but it was stale.
+    Stale,
+    /// A partial response was stored, without the range asked for.
+    Partial,
+}
+
+impl Forward {
+    /// The token in Cache-Status, the metric label and the span field.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Forward::Bypass => "bypass",
+            Forward::Method => "method",
+            Forward::UriMiss => "uri-miss",
+            Forward::VaryMiss => "vary-miss",
+            Forward::Miss => "miss",
+            Forward::Request => "request",
+            Forward::Stale => "stale",
+            Forward::Partial => "partial",
+        }
+    }
+}
+
+/// What one cache did with one request: a member of Cache-Status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The cache's name.
+    pub name: String,
+    /// `None` for a hit, else why it was forwarded: never both (§2.1, §2.2).
+    pub forward: Option<Forward>,
+    /// The status that the next hop answered with; only for a forwarded request.
+    pub fwd_status: Option<StatusCode>,
+    /// Seconds of freshness left, negative when stale.
+    pub ttl: Option<i64>,
+    /// Whether the response was stored; only for a forwarded request.
+    pub stored: bool,
+    /// Whether the request was collapsed with others; only for a forwarded request.
+    pub collapsed: bool,
+    /// The cache key, for those who may see it.
+    pub key: Option<String>,
+    /// More, in this cache's own words.
+    pub detail: Option<String>,
+}
+
+impl Member {
+    /// A response from the store. A hit that is served stale has a negative ttl.
+    pub fn hit(name: impl Into<String>, ttl: i64) -> Self {
+        Self {
+            ttl: Some(ttl),
+            ..Self::new(name.into(), None)
+        }
+    }
+
+    /// A request that went on.
+    pub fn forwarded(name: impl Into<String>, forward: Forward) -> Self {
+        Self::new(name.into(), Some(forward))
+    }
+
+    fn new(name: String, forward: Option<Forward>) -> Self {
+        Self {
+            name,
+            forward,
+            fwd_status: None,
+            ttl: None,
+            stored: false,
+            collapsed: false,
+            key: None,
+            detail: None,
+        }
+    }
+
+    /// The field value, always a valid structured item: bytes that a structured
+    /// string cannot hold become `?`.
+    pub fn value(&self) -> HeaderValue {
+        HeaderValue::try_from(self.to_string())
+            .expect("tokens, digits and quoted printable ASCII are a field value")
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        token_or_string(f, &self.name)?;
+        match self.forward {
+            None => f.write_str("; hit")?,
+            Some(forward) => {
+                write!(f, "; fwd={}", forward.as_str())?;
+                if let Some(status) = self.fwd_status {
+                    write!(f, "; fwd-status={}", status.as_u16())?;
+                }
+            }
+        }
+        if let Some(ttl) = self.ttl {
+            // A structured integer has at most 15 digits.
+            write!(f, "; ttl={}", ttl.clamp(-MAX_INTEGER, MAX_INTEGER))?;
+        }
+        if self.forward.is_some() && self.stored {
+            f.write_str("; stored")?;
+        }
+        if self.forward.is_some() && self.collapsed {
+            f.write_str("; collapsed")?;
+        }
+        if let Some(key) = &self.key {
+            f.write_str("; key=")?;
+            string(f, key)?;
+        }
+        if let Some(detail) = &self.detail {
+            f.write_str("; detail=")?;
+            token_or_string(f, detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds our member after those of the caches nearer to the origin (§2), which
+/// stay as they came: one member a hop.
+pub fn append(fields: &mut HeaderMap, member: &Member) {
+    fields.append(header::CACHE_STATUS, member.value());
+}
+
+const MAX_INTEGER: i64 = 999_999_999_999_999;
+
+fn token_or_string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    // A structured token begins with a letter or `*` and may have `:` and `/`.
+    let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '*');
+    if starts
+        && text
+            .bytes()
+            .all(|b| is_token_byte(b) || matches!(b, b':' | b'/'))
+    {
+        f.write_str(text)
+    } else {
+        string(f, text)
+    }
+}
+
+fn string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => {
+                f.write_char('\\')?;
+                f.write_char(c)?;
+            }
+            ' '..='~' => f.write_char(c)?,
+            _ => f.write_char('?')?,
+        }
+    }
+    f.write_char('"')
+}

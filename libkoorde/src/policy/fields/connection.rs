@@ -1,0 +1,70 @@
+//! What belongs to one connection and must not be forwarded or stored,
+//! RFC 9110 §7.6.1 and RFC 9111 §3.1.
+
+use super::list::members;
+use http::{HeaderMap, HeaderName, header};
+
+/// Removed from every message, named by Connection or not.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Never removed because Connection names them. "A sender MUST NOT send a
+/// connection option corresponding to a field that is intended for all
+/// recipients"; if one does so nevertheless, obeying would let it switch off
+/// `no-store`, `Vary` or a credential between two caches.
+const END_TO_END: [HeaderName; 15] = [
+    header::AGE,
+    header::AUTHORIZATION,
+    header::CACHE_CONTROL,
+    header::CONTENT_ENCODING,
+    header::CONTENT_LENGTH,
+    header::CONTENT_RANGE,
+    header::CONTENT_TYPE,
+    header::COOKIE,
+    header::DATE,
+    header::ETAG,
+    header::EXPIRES,
+    header::HOST,
+    header::PRAGMA,
+    header::SET_COOKIE,
+    header::VARY,
+];
+
+/// Removes what the client meant for its connection to us.
+///
+/// `Proxy-Authorization` goes too: it was for us, not for the origin.
+pub fn strip_request(fields: &mut HeaderMap) {
+    strip(fields);
+    fields.remove(header::PROXY_AUTHORIZATION);
+}
+
+/// Removes what the origin meant for its connection to us.
+pub fn strip_response(fields: &mut HeaderMap) {
+    strip(fields);
+    fields.remove(header::PROXY_AUTHENTICATE);
+    fields.remove("proxy-authentication-info");
+    fields.remove(header::PROXY_AUTHORIZATION);
+}
+
+fn strip(fields: &mut HeaderMap) {
+    // Most messages have no Connection field at all, and then this is empty.
+    let mut named = Vec::new();
+    for line in fields.get_all(header::CONNECTION) {
+        named.extend(members(line.as_bytes()).filter_map(|name| HeaderName::from_bytes(name).ok()));
+    }
+    for name in named {
+        if !END_TO_END.contains(&name) && !name.as_str().contains("cache-control") {
+            fields.remove(name);
+        }
+    }
+    for name in HOP_BY_HOP {
+        fields.remove(name);
+    }
+}

@@ -1,0 +1,237 @@
+//! May a stored response answer this request? RFC 9111 §4, RFC 5861.
+
+use super::fields::cache_control::RequestDirectives;
+use super::fields::seconds;
+use super::stored::StalePolicy;
+use super::storing::has_body;
+use super::{Forward, StoredHead};
+use http::{HeaderMap, Method, StatusCode, header};
+use std::time::{Duration, Instant};
+
+/// What to do with a request. `index` counts the stored responses as given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reuse {
+    /// Answer with it at once: it is fresh, or the client takes it stale (`max-stale`).
+    Fresh {
+        /// The stored response to reuse.
+        index: usize,
+    },
+    /// Answer with it at once, and validate it in the background (RFC 5861 §3).
+    StaleWhileRevalidate {
+        /// The stored response to reuse.
+        index: usize,
+    },
+    /// Ask the origin about it first; if there is no validator, ask for a new one.
+    /// It may still serve when the origin fails: [`may_serve_stale_on_error`].
+    Validate {
+        /// The stored response to validate.
+        index: usize,
+        /// Why: [`Forward::Stale`] or [`Forward::Request`].
+        forward: Forward,
+    },
+    /// Nothing stored is of use: ask the origin.
+    Forward(Forward),
+    /// Answer 504 (Gateway Timeout): the client wants a stored response or none.
+    OnlyIfCached,
+}
+
+/// Decides how to answer a request, given the stored responses of its cache key.
+///
+/// Allocates nothing. Ranges and conditions of the request are not looked at
+/// here: they are applied to the response chosen, by [`range`](super::range) and
+/// [`precondition`](super::precondition).
+pub fn decide<'a>(
+    method: &Method,
+    fields: &HeaderMap,
+    stored: impl IntoIterator<Item = &'a StoredHead>,
+    now: Instant,
+) -> Reuse {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Reuse::Forward(Forward::Method);
+    }
+    if is_bypass(fields) {
+        return Reuse::Forward(Forward::Bypass);
+    }
+    let wants = RequestDirectives::read(fields);
+    let reuse = match select(fields, stored, now) {
+        Selected::Response(index, head) => judge(&wants, index, head, now),
+        Selected::NoVariant => Reuse::Forward(Forward::VaryMiss),
+        Selected::NothingStored => Reuse::Forward(Forward::UriMiss),
+    };
+    match reuse {
+        Reuse::Validate { .. } | Reuse::Forward(_) if wants.only_if_cached => Reuse::OnlyIfCached,
+        reuse => reuse,
+    }
+}
+
+/// Requests that only the origin can answer: with a body, or with a condition
+/// that is "not applicable to a cache" (RFC 9110 §13.1.1 and §13.1.4) but that the
+/// client relies on.
+fn is_bypass(fields: &HeaderMap) -> bool {
+    has_body(fields)
+        || fields.contains_key(header::IF_MATCH)
+        || fields.contains_key(header::IF_UNMODIFIED_SINCE)
+}
+
+enum Selected<'a> {
+    Response(usize, &'a StoredHead),
+    NoVariant,
+    NothingStored,
+}
+
+/// Selects by Vary, §4.1. Of several "the most recent one": the one of least age,
+/// which is the order of Date without trusting clocks.
+fn select<'a>(
+    fields: &HeaderMap,
+    stored: impl IntoIterator<Item = &'a StoredHead>,
+    now: Instant,
+) -> Selected<'a> {
+    let mut any = false;
+    let mut best: Option<(Duration, usize, &StoredHead)> = None;
+    for (index, head) in stored.into_iter().enumerate() {
+        if head.refused.is_some() {
+            continue;
+        }
+        any = true;
+        if !head.selected_by(fields) {
+            continue;
+        }
+        let age = head.current_age(now);
+        if best.is_none_or(|(least, ..)| age <= least) {
+            best = Some((age, index, head));
+        }
+    }
+    match best {
+        Some((_, index, head)) => Selected::Response(index, head),
+        None if any => Selected::NoVariant,
+        None => Selected::NothingStored,
+    }
+}
+
+/// Applies freshness and the request's directives to the selected response.
+fn judge(wants: &RequestDirectives, index: usize, head: &StoredHead, now: Instant) -> Reuse {
+    let fresh = head.is_fresh(now) && !head.directives.no_cache;
+    if wants.no_cache {
+        return Reuse::Validate {
+            index,
+            forward: Forward::Request,
+        };
+    }
+    if !is_acceptable(wants, head, now) {
+        let forward = if fresh {
+            Forward::Request
+        } else {
+            Forward::Stale
+        };
+        return Reuse::Validate { index, forward };
+    }
+    if fresh {
+        return Reuse::Fresh { index };
+    }
+    if may_serve_while_revalidating(head, now) {
+        return Reuse::StaleWhileRevalidate { index };
+    }
+    if wants
+        .max_stale
+        .is_some_and(|most| may_serve_max_stale(most, head, now))
+    {
+        return Reuse::Fresh { index };
+    }
+    Reuse::Validate {
+        index,
+        forward: Forward::Stale,
+    }
+}
+
+/// `max-age` and `min-fresh` of the request, §5.2.1.1 and §5.2.1.3. A `max-age=0`
+/// asks for validation even in the very moment of arrival.
+fn is_acceptable(wants: &RequestDirectives, head: &StoredHead, now: Instant) -> bool {
+    let age = head.current_age(now);
+    let young = wants
+        .max_age
+        .is_none_or(|most| most > 0 && age <= seconds(most));
+    let lasting = wants
+        .min_fresh
+        .is_none_or(|least| head.lifetime >= age.saturating_add(seconds(least)));
+    young && lasting
+}
+
+/// "If delta-seconds passes without the response being revalidated, it SHOULD NOT
+/// continue to be served stale" (RFC 5861 §3).
+fn may_serve_while_revalidating(head: &StoredHead, now: Instant) -> bool {
+    head.stale != StalePolicy::Forbidden
+        && is_within(head.directives.stale_while_revalidate, head, now)
+}
+
+fn may_serve_max_stale(most: u32, head: &StoredHead, now: Instant) -> bool {
+    head.stale == StalePolicy::Allowed && is_within(Some(most), head, now)
+}
+
+/// Whether it is stale for no longer than this window; false without a window.
+fn is_within(window: Option<u32>, head: &StoredHead, now: Instant) -> bool {
+    let staleness = head.staleness(now).unwrap_or_default();
+    window.is_some_and(|window| staleness <= seconds(window) && window > 0)
+}
+
+/// Whether a stored response may be served although the origin could not be
+/// asked: no connection, no answer, or an answer that broke off.
+///
+/// RFC 9111 §4.2.4 allows it for as long as the cache likes when it is
+/// disconnected, RFC 5861 §4 for as long as `stale-if-error` says; the narrower
+/// counts. Never with `no-cache` (of either side), `must-revalidate`,
+/// `proxy-revalidate` or `s-maxage`, nor against a `max-age` or `min-fresh` of the
+/// request unless the request itself brings `stale-if-error`.
+pub fn may_serve_stale_on_error(fields: &HeaderMap, stored: &StoredHead, now: Instant) -> bool {
+    let wants = RequestDirectives::read(fields);
+    if wants.no_cache || stored.directives.no_cache || stored.refused.is_some() {
+        return false;
+    }
+    let by_request = is_within(wants.stale_if_error, stored, now);
+    if !is_acceptable(&wants, stored, now) && !by_request {
+        return false;
+    }
+    if stored.is_fresh(now) {
+        return true;
+    }
+    let by_response = is_within(stored.directives.stale_if_error, stored, now);
+    match stored.stale {
+        StalePolicy::Forbidden => false,
+        StalePolicy::ExplicitOnly => by_response,
+        StalePolicy::Allowed => {
+            let bounded =
+                stored.directives.stale_if_error.is_some() || wants.stale_if_error.is_some();
+            !bounded || by_response || by_request
+        }
+    }
+}
+
+/// Whether a stored response may replace this answer of the origin: only an error
+/// of RFC 5861 §4, and only within a `stale-if-error` that one side asked for.
+/// Without it the origin's own words are passed on.
+pub fn may_serve_stale_on_status(
+    fields: &HeaderMap,
+    stored: &StoredHead,
+    now: Instant,
+    status: StatusCode,
+) -> bool {
+    let asked = stored.directives.stale_if_error.is_some()
+        || RequestDirectives::read(fields).stale_if_error.is_some();
+    asked
+        && matches!(status.as_u16(), 500 | 502 | 503 | 504)
+        && may_serve_stale_on_error(fields, stored, now)
+}
+
+/// Whether this request may wait for another one's response instead of being sent.
+///
+/// Not if it insists on the origin (`no-cache`, `max-age=0`), wants to leave no
+/// trace (`no-store`), or could be answered with something else than the whole
+/// (Range, conditions of the origin's). A waiter shares only what was storable.
+pub fn may_collapse(method: &Method, fields: &HeaderMap) -> bool {
+    let wants = RequestDirectives::read(fields);
+    *method == Method::GET
+        && !is_bypass(fields)
+        && !fields.contains_key(header::RANGE)
+        && !wants.no_cache
+        && !wants.no_store
+        && wants.max_age != Some(0)
+}

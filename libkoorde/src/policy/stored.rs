@@ -1,0 +1,186 @@
+//! The head of a stored response: everything that decisions need, parsed once.
+
+use super::fields::cache_control::Directives;
+use super::fields::entity_tag::EntityTag;
+use super::fields::{age, connection};
+use super::freshness::Control;
+use super::{NotStored, Selecting, Settings};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use std::time::{Duration, Instant};
+
+/// Status and fields of a stored response, and what was read out of them when it
+/// was stored: a hit compares two durations and parses nothing.
+///
+/// The fields are as the origin sent them, without those of one connection, those
+/// that `private="…"` and `no-cache="…"` name, and Age, which changes by the second.
+#[derive(Clone, Debug)]
+pub struct StoredHead {
+    /// The final status.
+    pub status: StatusCode,
+    /// The fields to reuse; put [`StoredHead::age_field`] beside them.
+    pub fields: HeaderMap,
+    /// The request fields that selected this response (Vary).
+    pub selecting: Selecting,
+    /// How old it was when it was received (`corrected_initial_age`).
+    pub initial_age: Duration,
+    /// When it was received, or freshened.
+    pub received: Instant,
+    /// The freshness lifetime, counted from the origin, not from `received`.
+    pub lifetime: Duration,
+    /// The directives of whichever field counted.
+    pub directives: Directives,
+    pub(super) stale: StalePolicy,
+    pub(super) refused: Option<NotStored>,
+}
+
+/// Whether a stale response may ever be served, RFC 9111 §4.2.4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StalePolicy {
+    Allowed,
+    /// Only within a window that the response itself opens (RFC 5861).
+    ExplicitOnly,
+    Forbidden,
+}
+
+impl StalePolicy {
+    pub(super) fn of(directives: &Directives, settings: &Settings) -> Self {
+        let d = directives;
+        let s_maxage = d.s_maxage.is_some();
+        let forbidden = d.must_revalidate || d.proxy_revalidate || d.no_cache;
+        if forbidden || s_maxage && settings.s_maxage_revalidates {
+            StalePolicy::Forbidden
+        } else if s_maxage {
+            StalePolicy::ExplicitOnly
+        } else {
+            StalePolicy::Allowed
+        }
+    }
+}
+
+/// What two nodes tell each other of a stored response's time: durations only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Carried {
+    /// The current age when it was sent, plus the time the call took.
+    pub age: Duration,
+    /// The freshness lifetime.
+    pub lifetime: Duration,
+}
+
+impl StoredHead {
+    /// Rebuilds a head from what another node carried over.
+    ///
+    /// The directives are read again from the fields, with this node's settings;
+    /// age and lifetime are taken as they come.
+    pub fn from_peer(
+        status: StatusCode,
+        mut fields: HeaderMap,
+        selecting: Selecting,
+        carried: Carried,
+        now: Instant,
+        settings: &Settings,
+    ) -> Self {
+        let directives = Control::read(&fields, settings).directives;
+        connection::strip_response(&mut fields);
+        fields.remove(header::AGE);
+        Self {
+            status,
+            fields,
+            selecting,
+            initial_age: carried.age,
+            received: now,
+            lifetime: carried.lifetime,
+            directives,
+            stale: StalePolicy::of(&directives, settings),
+            refused: None,
+        }
+    }
+
+    /// What [`StoredHead::from_peer`] needs on the other side; add the time of the call.
+    pub fn carried(&self, now: Instant) -> Carried {
+        Carried {
+            age: self.current_age(now),
+            lifetime: self.lifetime,
+        }
+    }
+
+    /// The time since the origin made or validated it, RFC 9111 §4.2.3. A `now`
+    /// before [`StoredHead::received`] counts as that moment.
+    pub fn current_age(&self, now: Instant) -> Duration {
+        let resident_time = now.saturating_duration_since(self.received);
+        self.initial_age.saturating_add(resident_time)
+    }
+
+    /// Seconds of freshness that remain: the `ttl` of RFC 9211 §2.3. Negative once
+    /// stale; zero in the last second of being fresh.
+    pub fn ttl(&self, now: Instant) -> i64 {
+        let age = self.current_age(now);
+        let whole = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+        match self.lifetime.checked_sub(age) {
+            Some(left) => whole(left),
+            None => {
+                let over = age.saturating_sub(self.lifetime);
+                -whole(over.saturating_add(Duration::from_nanos(999_999_999)))
+            }
+        }
+    }
+
+    /// Whether the freshness lifetime exceeds the current age, RFC 9111 §4.2.
+    /// A fresh response with `no-cache` still has to be validated.
+    pub fn is_fresh(&self, now: Instant) -> bool {
+        self.lifetime > self.current_age(now)
+    }
+
+    /// How long it has been stale; `None` while it is fresh.
+    pub fn staleness(&self, now: Instant) -> Option<Duration> {
+        let age = self.current_age(now);
+        (self.lifetime <= age).then(|| age.saturating_sub(self.lifetime))
+    }
+
+    /// The Age field to send with it now (§5.1).
+    pub fn age_field(&self, now: Instant) -> HeaderValue {
+        age::write(self.current_age(now))
+    }
+
+    /// The entity tag, if there is one and it is well-formed.
+    pub fn etag(&self) -> Option<EntityTag<'_>> {
+        EntityTag::parse(self.fields.get(header::ETAG)?.as_bytes())
+    }
+
+    /// The Last-Modified field as it stands.
+    pub fn last_modified(&self) -> Option<&HeaderValue> {
+        self.fields.get(header::LAST_MODIFIED)
+    }
+
+    /// Whether the origin can be asked if it is still good.
+    pub fn has_validator(&self) -> bool {
+        self.etag().is_some() || self.last_modified().is_some()
+    }
+
+    /// Why it may be served this once but has to leave the store: set when a 304
+    /// brought directives, such as `no-store`, under which it may not be kept.
+    pub fn refused(&self) -> Option<NotStored> {
+        self.refused
+    }
+
+    /// Whether this response was selected by fields like these, §4.1.
+    pub fn selected_by(&self, request: &HeaderMap) -> bool {
+        self.selecting.matches(request)
+            || self
+                .fields
+                .get(header::CONTENT_LANGUAGE)
+                .is_some_and(|language| self.selecting.matches_language(request, language))
+    }
+
+    /// Memory it takes, in bytes: names, values and an estimate of the tables.
+    pub fn weight(&self) -> usize {
+        let fields: usize = self
+            .fields
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD)
+            .sum();
+        size_of::<Self>() + fields + self.selecting.weight()
+    }
+}
+
+/// A bucket, its index and the two handles of a field, in bytes.
+const FIELD_OVERHEAD: usize = 112;
