@@ -87,9 +87,16 @@ fn heuristic(
     settings: &Settings,
 ) -> Option<Duration> {
     let rule = settings.heuristic?;
+    // `public` lets any success be guessed at, but not an error: one bad minute
+    // of the origin would stay for a day.
     let error = status.is_client_error() || status.is_server_error();
-    if !(is_heuristically_cacheable(status) && (rule.errors || !error) || control.directives.public)
-    {
+    let listed = is_heuristically_cacheable(status);
+    let guessable = if error {
+        listed && rule.errors
+    } else {
+        listed || control.directives.public
+    };
+    if !guessable {
         return None;
     }
     let modified = HttpDate::parse(only(fields, &header::LAST_MODIFIED)?, received)?;

@@ -42,7 +42,7 @@
 //!
 //! | file | question | RFC |
 //! |---|---|---|
-//! | [`key`] | what is the cache key of this URL? | 9111 §2 |
+//! | [`target`], [`key`] | which URL is meant, what is its cache key? | 9110 §4, 9111 §2 |
 //! | [`storing`], [`settings`] | may this response be stored? | 9111 §3 |
 //! | [`stored`] | what is kept of it, how old is it now? | 9111 §4.2.3 |
 //! | [`freshness`] | how long is it fresh, how old did it arrive? | 9111 §4.2 |
@@ -74,15 +74,17 @@ pub mod reuse;
 pub mod settings;
 pub mod stored;
 pub mod storing;
+pub mod target;
 pub mod validation;
 pub mod vary;
 
 pub use cache_status::{Forward, Member};
-pub use key::{CacheKey, KeyError, Target, TargetError};
+pub use key::{CacheKey, KeyError};
 pub use reuse::Reuse;
 pub use settings::{Heuristic, SetCookie, Settings};
 pub use stored::{Carried, StoredHead};
 pub use storing::NotStored;
+pub use target::{Target, TargetError};
 pub use validation::HeadUpdate;
 pub use vary::Selecting;
 

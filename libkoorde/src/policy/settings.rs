@@ -1,10 +1,13 @@
 //! The few choices that RFC 9111 leaves to the cache's operator.
 
 use http::HeaderName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::time::Duration;
 
 /// What the operator of the cache may choose. `Default` is the careful choice.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// When a response with Set-Cookie may be shared. Default: [`SetCookie::PublicOnly`].
     pub store_set_cookie: SetCookie,
@@ -14,6 +17,8 @@ pub struct Settings {
     /// Targeted fields (RFC 9213) that speak to this cache, most specific first,
     /// for example `cdn-cache-control`. Default: none, because a cache that is not
     /// a CDN acting for that origin has to ignore the field of CDNs.
+    #[serde(deserialize_with = "read_names", serialize_with = "write_names")]
+    #[schemars(with = "Vec<String>")]
     pub targets: Vec<HeaderName>,
     /// Whether `s-maxage` forbids serving stale, as RFC 9111 §5.2.2.10 says.
     /// Default: true. With false, an *explicit* `stale-while-revalidate` or
@@ -34,7 +39,8 @@ impl Default for Settings {
 }
 
 /// When a response with Set-Cookie may be stored and given to others.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum SetCookie {
     /// Only with `public` or `s-maxage`: the origin thought of shared caches.
     #[default]
@@ -45,11 +51,14 @@ pub enum SetCookie {
 }
 
 /// Heuristic freshness, RFC 9111 §4.2.2: a part of Date − Last-Modified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
 pub struct Heuristic {
     /// The part in per cent, at most 100. Default: 10.
     pub percent: u32,
     /// The longest lifetime to guess. Default: one day.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub max: Duration,
     /// Whether the heuristically cacheable errors (404, 405, 410, 414, 501) are
     /// guessed too, if they carry Last-Modified. Default: true. Other errors are
@@ -65,4 +74,19 @@ impl Default for Heuristic {
             errors: true,
         }
     }
+}
+
+fn read_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HeaderName>, D::Error> {
+    let name = |name: String| {
+        HeaderName::try_from(&name)
+            .map_err(|_| serde::de::Error::custom(format!("{name:?} is not a field name")))
+    };
+    Vec::<String>::deserialize(from)?
+        .into_iter()
+        .map(name)
+        .collect()
+}
+
+fn write_names<S: Serializer>(names: &[HeaderName], to: S) -> Result<S::Ok, S::Error> {
+    to.collect_seq(names.iter().map(HeaderName::as_str))
 }

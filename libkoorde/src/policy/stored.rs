@@ -156,8 +156,10 @@ impl StoredHead {
         self.etag().is_some() || self.last_modified().is_some()
     }
 
-    /// Why it may be served this once but has to leave the store: set when a 304
-    /// brought directives, such as `no-store`, under which it may not be kept.
+    /// Why it may answer the request at hand but must not be kept: set only by a
+    /// 304, for example one that brings `no-store`. If the reason is one
+    /// [of the request](NotStored::is_of_request), what was stored before stays
+    /// as it was; if it is one of the response, that has to go as well.
     pub fn refused(&self) -> Option<NotStored> {
         self.refused
     }

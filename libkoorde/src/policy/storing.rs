@@ -39,7 +39,7 @@ pub fn decide(
         response.headers.clone(),
         exchange,
         settings,
-    )?;
+    );
     match head.refused {
         None => Ok(head),
         Some(rule) => Err(rule),
@@ -48,16 +48,13 @@ pub fn decide(
 
 /// Makes a head of these fields. A rule that refuses to keep it is noted in it,
 /// because after a 304 the response may still answer the request at hand.
-///
-/// # Errors
-/// Only those rules after which there is nothing to answer with: `Vary: *`.
 pub(super) fn prepare(
     request: &HeaderMap,
     status: StatusCode,
     mut fields: HeaderMap,
     exchange: &Exchange,
     settings: &Settings,
-) -> Result<StoredHead, NotStored> {
+) -> StoredHead {
     let received = exchange.response_received;
     let control = Control::read(&fields, settings);
     let lifetime = freshness::lifetime(status, &fields, &control, received.wall, settings);
@@ -91,7 +88,7 @@ pub(super) fn prepare(
             fields.insert(header::DATE, date);
         }
     }
-    Ok(StoredHead {
+    StoredHead {
         status,
         fields,
         selecting: Selecting::new(names.unwrap_or_default(), request),
@@ -101,7 +98,7 @@ pub(super) fn prepare(
         directives: control.directives,
         stale: StalePolicy::of(&control.directives, settings),
         refused,
-    })
+    }
 }
 
 /// Statuses that are not a response to the target alone, but to fields of the
@@ -133,7 +130,7 @@ fn check(
         return Err(NotStored::NoStore);
     }
     if RequestDirectives::read(request).no_store {
-        return Err(NotStored::NoStore);
+        return Err(NotStored::RequestNoStore);
     }
     if d.private {
         return Err(NotStored::Private);
@@ -226,8 +223,10 @@ pub enum NotStored {
     Partial,
     /// `must-understand` on a status we do not.
     NotUnderstood,
-    /// `no-store`, of the request or of the response.
+    /// `no-store` of the response.
     NoStore,
+    /// `no-store` of the request.
+    RequestNoStore,
     /// `private`
     Private,
     /// Authorization without `public`, `s-maxage` or `must-revalidate`.
@@ -250,11 +249,23 @@ impl NotStored {
             NotStored::Partial => "partial",
             NotStored::NotUnderstood => "not-understood",
             NotStored::NoStore => "no-store",
+            NotStored::RequestNoStore => "request-no-store",
             NotStored::Private => "private",
             NotStored::Authorization => "authorization",
             NotStored::SetCookie => "set-cookie",
             NotStored::VaryStar => "vary-star",
             NotStored::NoFreshness => "no-freshness",
         }
+    }
+    /// Whether the rule is about the request: another request's response for the
+    /// same target may well be stored, and one that is stored stays.
+    pub fn is_of_request(self) -> bool {
+        matches!(
+            self,
+            NotStored::Method
+                | NotStored::RequestBody
+                | NotStored::RequestNoStore
+                | NotStored::Authorization
+        )
     }
 }

@@ -49,7 +49,13 @@ pub fn freshen(
     {
         return None;
     }
-    updated(stored, request, &response.headers, exchange, settings)
+    Some(updated(
+        stored,
+        request,
+        &response.headers,
+        exchange,
+        settings,
+    ))
 }
 
 /// Which stored response a 304 updates. The request named this one's validators,
@@ -79,7 +85,7 @@ fn updated(
     new: &HeaderMap,
     exchange: &Exchange,
     settings: &Settings,
-) -> Option<StoredHead> {
+) -> StoredHead {
     let mut fields = stored.fields.clone();
     // The old Date would make the response as old as before it was validated.
     fields.remove(header::DATE);
@@ -89,7 +95,7 @@ fn updated(
             fields.append(name.clone(), value.clone());
         }
     }
-    storing::prepare(request, stored.status, fields, exchange, settings).ok()
+    storing::prepare(request, stored.status, fields, exchange, settings)
 }
 
 /// Fields that describe the stored body and not the message, §3.2.
@@ -137,6 +143,11 @@ pub fn head_update(
     if !(same(header::ETAG) && same(header::LAST_MODIFIED) && same(header::CONTENT_LENGTH)) {
         return HeadUpdate::Invalidate;
     }
-    updated(stored, request, &response.headers, exchange, settings)
-        .map_or(HeadUpdate::Invalidate, HeadUpdate::Freshen)
+    HeadUpdate::Freshen(updated(
+        stored,
+        request,
+        &response.headers,
+        exchange,
+        settings,
+    ))
 }

@@ -49,7 +49,7 @@ pub fn variant_key<'a>(
             None => key.push(0),
             Some(value) => {
                 key.push(1);
-                match Preferences::read(name, &value) {
+                match Preferences::read(name, [&value[..]]) {
                     Some(preferences) => part(&mut key, &preferences.canonical()),
                     None => part(&mut key, &value),
                 }
@@ -132,22 +132,18 @@ fn same(name: &HeaderName, stored: Option<&[u8]>, request: &HeaderMap) -> bool {
     if Normal::new(name, request).eq(stored.iter().copied()) {
         return true;
     }
-    // A different spelling: rare enough to look closer. Only one line, because
-    // several would have to be joined in memory first.
-    let mut lines = request.get_all(name).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return false;
-    };
-    let preferences = Preferences::read(name, line.as_bytes());
-    preferences.is_some_and(|asked| Preferences::read(name, stored).is_some_and(|s| s == asked))
+    // A different spelling: rare enough to look closer.
+    let asked = Preferences::read(name, lines(name, request));
+    asked.is_some_and(|asked| Preferences::read(name, [stored]).is_some_and(|s| s == asked))
+}
+
+fn lines<'a>(name: &HeaderName, request: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+    request.get_all(name).iter().map(HeaderValue::as_bytes)
 }
 
 fn likes_best(request: &HeaderMap, language: &[u8]) -> bool {
-    let mut lines = request.get_all(header::ACCEPT_LANGUAGE).iter();
-    let (Some(line), None) = (lines.next(), lines.next()) else {
-        return false;
-    };
-    Preferences::read(&header::ACCEPT_LANGUAGE, line.as_bytes())
+    let name = header::ACCEPT_LANGUAGE;
+    Preferences::read(&name, lines(&name, request))
         .and_then(|preferences| preferences.single_best())
         .is_some_and(|best| best.eq_ignore_ascii_case(language))
 }

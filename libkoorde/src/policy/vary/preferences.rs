@@ -19,9 +19,12 @@ pub(super) struct Preferences<'a> {
 }
 
 impl<'a> Preferences<'a> {
-    /// Reads a value. `None` for other fields, and where it is malformed or too
+    /// Reads the lines of a field. `None` for other fields, and where it is malformed or too
     /// long, so that only what is understood is ever taken for the same.
-    pub(super) fn read(name: &HeaderName, value: &'a [u8]) -> Option<Self> {
+    pub(super) fn read(
+        name: &HeaderName,
+        lines: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Option<Self> {
         if *name != header::ACCEPT_ENCODING && *name != header::ACCEPT_LANGUAGE {
             return None;
         }
@@ -29,7 +32,7 @@ impl<'a> Preferences<'a> {
             items: [(&[], 0); MAX],
             len: 0,
         };
-        for member in members(value) {
+        for member in lines.into_iter().flat_map(members) {
             let (name, weight) = preference(member)?;
             *this.items.get_mut(this.len)? = (alias(name), weight);
             this.len += 1;

@@ -1,0 +1,181 @@
+//! Targets: URLs after one, and only one, parse.
+//!
+//! What is looked up, what is connected to and what is sent are the same bytes.
+//! Two readings of one URL are the root of most cache poisoning.
+
+use http::Uri;
+use std::fmt;
+use std::sync::Arc;
+use url::Url;
+
+/// The longest target URL, in bytes, after normalisation.
+pub const MAX_TARGET_LEN: usize = 8 * 1024;
+
+/// An absolute `http` or `https` URL, normalised as the WHATWG URL standard says.
+///
+/// Scheme and host are in lower case, the host is in ASCII (punycode), dot
+/// segments are resolved, the default port and the fragment are gone. The query
+/// is neither ordered nor decoded: `?a=1&b=2` and `?b=2&a=1` are two resources.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    uri: Uri,
+    text: Arc<str>,
+    /// Where the authority and the path begin in `text`.
+    authority_at: usize,
+    path_at: usize,
+}
+
+impl Target {
+    /// Parses an absolute URL.
+    ///
+    /// # Errors
+    /// Says what is wrong with the value: see [`TargetError`].
+    pub fn parse(value: &str) -> Result<Self, TargetError> {
+        if value.is_empty() {
+            return Err(TargetError::Empty);
+        }
+        // Checked before parsing, so that nobody makes us normalise a megabyte.
+        if value.len() > MAX_TARGET_LEN {
+            return Err(TargetError::TooLong(value.len()));
+        }
+        Self::from_url(Url::parse(value).map_err(TargetError::NotUrl)?)
+    }
+
+    /// Resolves a reference, such as the value of Location, against this target.
+    ///
+    /// # Errors
+    /// As [`Target::parse`], for the resolved URL.
+    pub fn join(&self, reference: &str) -> Result<Self, TargetError> {
+        if reference.len() > MAX_TARGET_LEN {
+            return Err(TargetError::TooLong(reference.len()));
+        }
+        let base = Url::parse(&self.text).map_err(TargetError::NotUrl)?;
+        Self::from_url(base.join(reference).map_err(TargetError::NotUrl)?)
+    }
+
+    fn from_url(mut url: Url) -> Result<Self, TargetError> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(TargetError::Scheme(url.scheme().to_owned()));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(TargetError::Userinfo);
+        }
+        if url.host_str().is_none_or(str::is_empty) {
+            return Err(TargetError::NoHost);
+        }
+        url.set_fragment(None);
+        if url.as_str().len() > MAX_TARGET_LEN {
+            return Err(TargetError::TooLong(url.as_str().len()));
+        }
+        Self::from_normal(url.as_str())
+    }
+
+    /// Takes text that is normal already, and proves that `Uri` reads it alike.
+    pub(super) fn from_normal(text: &str) -> Result<Self, TargetError> {
+        let authority_at = text.find("://").ok_or(TargetError::NoHost)? + "://".len();
+        let path_at = text[authority_at..]
+            .find('/')
+            .map(|at| authority_at + at)
+            .ok_or(TargetError::NoHost)?;
+        let uri = Uri::try_from(text).map_err(TargetError::NotSendable)?;
+        let alike = uri.scheme_str() == Some(&text[..authority_at - "://".len()])
+            && uri.authority().map(|a| a.as_str()) == Some(&text[authority_at..path_at])
+            && uri.path_and_query().map(|p| p.as_str()) == Some(&text[path_at..]);
+        if !alike {
+            return Err(TargetError::TwoReadings);
+        }
+        Ok(Self {
+            uri,
+            text: text.into(),
+            authority_at,
+            path_at,
+        })
+    }
+
+    /// The same URL as the `http` crate's type, in absolute form.
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &str {
+        &self.text[..self.authority_at - "://".len()]
+    }
+
+    /// The host without port; an IPv6 address keeps its brackets.
+    pub fn host(&self) -> &str {
+        let authority = self.authority();
+        match authority.rfind(':') {
+            Some(colon) if !authority.ends_with(']') => &authority[..colon],
+            _ => authority,
+        }
+    }
+
+    /// The port, also where the URL leaves the scheme's default port out.
+    pub fn port(&self) -> u16 {
+        let default = if self.scheme() == "https" { 443 } else { 80 };
+        self.uri.port_u16().unwrap_or(default)
+    }
+
+    /// Host and, unless it is the default, port: the value of the Host field.
+    pub fn authority(&self) -> &str {
+        &self.text[self.authority_at..self.path_at]
+    }
+
+    /// The path, never empty, and the query with its `?` if there is one.
+    pub fn path_and_query(&self) -> &str {
+        &self.text[self.path_at..]
+    }
+
+    /// The whole URL.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether both have the same origin: scheme, host and port (RFC 9110 §4.3.1).
+    pub fn same_origin(&self, other: &Self) -> bool {
+        self.scheme() == other.scheme() && self.authority() == other.authority()
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Target({})", self.text)
+    }
+}
+
+/// What is wrong with a URL that shall be a [`Target`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// There is no value.
+    #[error("the URL is empty")]
+    Empty,
+    /// The WHATWG parser refuses it.
+    #[error("not an absolute URL")]
+    NotUrl(#[source] url::ParseError),
+    /// Something else than HTTP.
+    #[error("scheme \"{0}\" is not http or https")]
+    Scheme(String),
+    /// `user:password@` would end up in keys and logs.
+    #[error("the URL has a user name or password")]
+    Userinfo,
+    /// Longer than [`MAX_TARGET_LEN`].
+    #[error("the URL is too long: {0} bytes, the limit is {MAX_TARGET_LEN}")]
+    TooLong(usize),
+    /// Nobody to ask.
+    #[error("the URL has no host")]
+    NoHost,
+    /// A byte that is allowed in a URL but not in an HTTP request.
+    #[error("the URL cannot be sent in an HTTP request")]
+    NotSendable(#[source] http::uri::InvalidUri),
+    /// The two parsers disagree about where a part begins.
+    #[error("the URL can be read in two ways")]
+    TwoReadings,
+}
