@@ -1,0 +1,483 @@
+//! News of members: who is alive at which incarnation, who is gone, and how everybody hears of it.
+//!
+//! Of two statements about one member the higher incarnation wins; at the same one "gone" wins, and
+//! only the member itself may answer with a higher one (SWIM, Das et al. 2002). News is pushed
+//! directly to everybody known by whoever detects it: at our sizes cheaper and quicker than gossip.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::neighbors::Inserted;
+use super::protocol::{
+    Change, DownReason, Event, Gone, Member, Message, NotFoundReason, Phase, Role, Sync,
+};
+use super::timers::Timer;
+use super::{Ring, RingView};
+use crate::id::Id;
+
+/// How long a change stays among the recent ones.
+const RECENT: Duration = Duration::from_secs(3);
+/// Most recent changes kept.
+const MAX_RECENT: usize = 64;
+/// Most tombstones in a full exchange.
+const MAX_GONE: usize = 128;
+/// How often a dead member is told so.
+const TELL_AGAIN: Duration = Duration::from_millis(500);
+
+impl Ring {
+    /// Takes in that `member` is alive. Returns whether it is new to us.
+    pub(super) fn learn(&mut self, now: Instant, member: Member) -> bool {
+        if member.id == self.me.id {
+            self.on_own_name(now, member);
+            return false;
+        }
+        if member.role == Role::Edge || self.tombstones.covers(member.id, member.incarnation) {
+            return false;
+        }
+        if self
+            .neighbors
+            .get(member.id)
+            .is_some_and(|old| old.member.incarnation >= member.incarnation)
+        {
+            return false;
+        }
+        match self.neighbors.insert(member.clone(), now) {
+            Inserted::New => self.on_new(now, member),
+            Inserted::Updated(old) => {
+                self.dirty = true;
+                if let Some(old) = old.filter(|old| old.addr != member.addr) {
+                    self.emit(Event::Down {
+                        member: old,
+                        reason: DownReason::Replaced,
+                    });
+                    self.emit(Event::Up(member.clone()));
+                }
+                self.remember(now, Change::Alive(member));
+                false
+            }
+            Inserted::Distant => false,
+        }
+    }
+
+    /// Takes in that a member is gone. Returns whether that was news.
+    pub(super) fn lose(&mut self, now: Instant, gone: Gone) -> bool {
+        let id = gone.member.id;
+        if id == self.me.id {
+            return false;
+        }
+        let known = self.neighbors.get(id).map(|entry| entry.member.incarnation);
+        if self.tombstones.covers(id, gone.member.incarnation)
+            || known.is_some_and(|known| known > gone.member.incarnation)
+        {
+            return false;
+        }
+        self.tombstones.insert(gone.clone(), now);
+        self.remember(now, Change::Gone(gone.clone()));
+        self.forget(id);
+        let Some(entry) = self.neighbors.remove(id) else {
+            return true;
+        };
+        self.dirty = true;
+        self.emit(Event::Down {
+            member: entry.member,
+            reason: gone.reason,
+        });
+        if self.stabilizing.is_some_and(|(asked, _)| asked == id) {
+            self.stabilizing = None;
+            self.timers.cancel(Timer::Stabilized);
+            // Whoever comes next may be dead as well: ask at once rather than a period later.
+            self.timers.hurry(Timer::Stabilize, now);
+        }
+        if self.neighbors.is_empty() {
+            self.timers.hurry(Timer::Seeds, now);
+            if matches!(self.phase, Phase::Joining | Phase::Active) {
+                self.phase = Phase::Alone;
+            }
+        }
+        true
+    }
+
+    /// Tells everybody known.
+    pub(super) fn push(&mut self, change: &Change) {
+        let everybody: Vec<SocketAddr> = self
+            .neighbors
+            .iter()
+            .map(|entry| entry.member.addr)
+            .collect();
+        for to in everybody {
+            self.send(to, Message::Changes(vec![change.clone()]));
+        }
+    }
+
+    pub(super) fn on_changes(&mut self, now: Instant, from: SocketAddr, changes: Vec<Change>) {
+        for change in changes.into_iter().take(Message::MAX_CHANGES) {
+            match change {
+                Change::Alive(member) => {
+                    self.tell_if_dead(now, &member);
+                    self.learn(now, member);
+                }
+                Change::Gone(gone) if gone.member.id == self.me.id => {
+                    self.on_dead_notice(now, from, gone.member.incarnation);
+                }
+                Change::Gone(gone) => {
+                    self.lose(now, gone);
+                }
+            }
+        }
+        self.trim(now);
+    }
+
+    /// Somebody holds a tombstone for us: outbid it.
+    pub(super) fn on_dead_notice(&mut self, now: Instant, from: SocketAddr, incarnation: u64) {
+        if matches!(self.phase, Phase::Leaving | Phase::Left) || self.me.role == Role::Edge {
+            return;
+        }
+        let stranger = self.neighbors.at_addr(from).is_none();
+        let mut everybody = false;
+        if incarnation >= self.me.incarnation {
+            self.me.incarnation = incarnation + 1;
+            self.dirty = true;
+            everybody = true;
+        }
+        let alive = Change::Alive(self.me.clone());
+        if everybody {
+            self.push(&alive);
+        }
+        if stranger || !everybody {
+            self.send(from, Message::Changes(vec![alive]));
+        }
+        if stranger {
+            // Most likely the other side of a healed partition: meet it now, not a period later.
+            self.join_through(now, from);
+        }
+    }
+
+    pub(super) fn on_sync(&mut self, now: Instant, from: SocketAddr, sync: Sync) {
+        let knew = self.neighbors.len() + 1;
+        let was_alone = self.neighbors.is_empty();
+        let bound = 2 * self.config.neighbors + 1;
+        let members: Vec<Member> = sync.members.into_iter().take(bound).collect();
+        if !sync.complete && !self.fit_into(&members) {
+            return;
+        }
+        if sync.answer {
+            self.answer_sync(from, &members, &sync.gone);
+        }
+        for gone in sync.gone.into_iter().take(MAX_GONE) {
+            self.on_hearsay_of_end(now, from, gone);
+        }
+        let mut new = 0;
+        for member in &members {
+            self.tell_if_dead(now, member);
+            new += usize::from(self.learn(now, member.clone()));
+        }
+        if !sync.complete {
+            self.extend_along(now, &members);
+        }
+        self.trim(now);
+        if new == 0 {
+            return;
+        }
+        if was_alone {
+            self.push(&Change::Alive(self.me.clone()));
+        } else {
+            self.schedule_spread(now);
+        }
+        if new >= knew {
+            self.joined_at = Some(now);
+            let members = self.neighbors.len() + 1;
+            self.emit(if was_alone {
+                Event::Joined { members }
+            } else {
+                Event::Merged { members }
+            });
+        }
+    }
+
+    /// Passes on what a full exchange taught us: to both neighbours and two at random. Whoever
+    /// learns from it does the same; whoever does not stays silent, so it ends by itself.
+    pub(super) fn spread(&mut self, _now: Instant) {
+        let n = self.neighbors.len();
+        if n == 0 {
+            return;
+        }
+        let mut picks = vec![0, n - 1, self.rng.below(n), self.rng.below(n)];
+        picks.sort_unstable();
+        picks.dedup();
+        for pick in picks {
+            let to = self.neighbors.nth(pick).member.addr;
+            self.send_sync(to, false);
+        }
+    }
+
+    pub(super) fn send_sync(&mut self, to: SocketAddr, answer: bool) {
+        let mine = std::iter::once(&self.me).filter(|me| RingView::may_own(me, self.phase));
+        let before = self
+            .neighbors
+            .predecessors()
+            .iter()
+            .map(|entry| &entry.member);
+        let after = self
+            .neighbors
+            .successors()
+            .iter()
+            .map(|entry| &entry.member);
+        let complete = self.neighbors.is_complete();
+        let members: Vec<Member> = if complete {
+            mine.chain(after).cloned().collect()
+        } else {
+            before.chain(mine).chain(after).cloned().collect()
+        };
+        let gone = self.tombstones.newest(MAX_GONE);
+        self.send(
+            to,
+            Message::Sync(Box::new(Sync {
+                members,
+                gone,
+                complete,
+                answer,
+            })),
+        );
+    }
+
+    pub(super) fn leave(&mut self, now: Instant) {
+        if matches!(self.phase, Phase::Leaving | Phase::Left) {
+            return;
+        }
+        self.phase = Phase::Leaving;
+        self.dirty = true;
+        if self.me.role == Role::Member {
+            let gone = Gone {
+                member: self.me.clone(),
+                reason: DownReason::Left,
+            };
+            self.push(&Change::Gone(gone));
+        }
+        for timer in [
+            Timer::Stabilize,
+            Timer::Stabilized,
+            Timer::Seeds,
+            Timer::Spread,
+        ] {
+            self.timers.cancel(timer);
+        }
+        self.timers.set(Timer::Leave, now + self.config.leave_grace);
+    }
+
+    pub(super) fn left(&mut self) {
+        self.phase = Phase::Left;
+        self.dirty = true;
+        self.timers.clear();
+        self.checks.clear();
+        for lookup in self.lookups.clear() {
+            self.emit(Event::NotFound {
+                lookup,
+                reason: NotFoundReason::Left,
+            });
+        }
+        self.emit(Event::Left);
+    }
+
+    /// The changes of the last seconds, newest first.
+    pub(super) fn recent_changes(&mut self, now: Instant) -> Vec<Change> {
+        while self
+            .recent
+            .front()
+            .is_some_and(|(at, _)| now.saturating_duration_since(*at) > RECENT)
+        {
+            self.recent.pop_front();
+        }
+        let newest = self.recent.iter().rev().take(Message::MAX_RECENT);
+        newest.map(|(_, change)| change.clone()).collect()
+    }
+
+    /// Tells a member that speaks or is spoken of as alive that we hold a tombstone for it.
+    pub(super) fn tell_if_dead(&mut self, now: Instant, member: &Member) {
+        let Some(stone) = self.tombstones.get_mut(member.id) else {
+            return;
+        };
+        let told_lately = stone
+            .told
+            .is_some_and(|told| now.saturating_duration_since(told) < TELL_AGAIN);
+        if stone.gone.member.incarnation < member.incarnation || told_lately {
+            return;
+        }
+        stone.told = Some(now);
+        let incarnation = stone.gone.member.incarnation;
+        self.send(member.addr, Message::Dead { incarnation });
+    }
+
+    /// Drops whom the table has no room for.
+    pub(super) fn trim(&mut self, now: Instant) {
+        for member in self.neighbors.prune() {
+            self.drop_distant(now, member);
+        }
+    }
+
+    fn drop_distant(&mut self, _now: Instant, member: Member) {
+        self.dirty = true;
+        self.cancel_check(member.id);
+        self.emit(Event::Down {
+            member,
+            reason: DownReason::Distant,
+        });
+    }
+
+    pub(super) fn on_new(&mut self, now: Instant, member: Member) -> bool {
+        self.dirty = true;
+        self.tombstones.remove(member.id);
+        self.remember(now, Change::Alive(member.clone()));
+        if self.phase == Phase::Alone {
+            self.phase = Phase::Joining;
+        }
+        let is_successor = self
+            .neighbors
+            .successor()
+            .is_some_and(|s| s.member.id == member.id);
+        if is_successor {
+            // Hearsay becomes knowledge only when it answers: ask at once (Zave's condition).
+            self.timers
+                .hurry(Timer::Stabilize, now + self.config.probe_timeout / 4);
+        }
+        self.emit(Event::Up(member));
+        true
+    }
+
+    /// Somebody else goes by our name.
+    fn on_own_name(&mut self, now: Instant, other: Member) {
+        if other.incarnation <= self.me.incarnation {
+            return;
+        }
+        if other.addr == self.me.addr {
+            // We ourselves, before a restart with a clock that ran back.
+            self.on_dead_notice(now, other.addr, other.incarnation);
+        } else {
+            self.emit(Event::Superseded { by: other });
+            self.left();
+        }
+    }
+
+    /// A tombstone from a full exchange: unlike a pushed verdict it may be as old as a partition.
+    /// A member we take for alive is asked, and told to refute, before we believe it.
+    fn on_hearsay_of_end(&mut self, now: Instant, from: SocketAddr, gone: Gone) {
+        let incarnation = gone.member.incarnation;
+        if gone.member.id == self.me.id {
+            self.on_dead_notice(now, from, incarnation);
+            return;
+        }
+        let doubted = self
+            .neighbors
+            .get(gone.member.id)
+            .filter(|entry| {
+                entry.member.incarnation <= incarnation && gone.reason == DownReason::Dead
+            })
+            .map(|entry| (entry.member.id, entry.member.addr));
+        match doubted {
+            Some((id, addr)) => {
+                self.send(addr, Message::Dead { incarnation });
+                self.start_check(now, id, false);
+            }
+            None => {
+                self.lose(now, gone);
+            }
+        }
+    }
+
+    /// Sends back what the sender of a full exchange lacks.
+    fn answer_sync(&mut self, from: SocketAddr, members: &[Member], gone: &[Gone]) {
+        let lacks = |mine: &Member| {
+            !members
+                .iter()
+                .any(|theirs| theirs.id == mine.id && theirs.incarnation >= mine.incarnation)
+        };
+        let mine = std::iter::once(&self.me).filter(|me| RingView::may_own(me, self.phase));
+        let known = self.neighbors.iter().map(|entry| &entry.member);
+        let alive = mine
+            .chain(known)
+            .filter(|mine| lacks(mine))
+            .cloned()
+            .map(Change::Alive);
+        let ends = self
+            .tombstones
+            .iter()
+            .map(|stone| &stone.gone)
+            .filter(|mine| {
+                let same = |theirs: &&Gone| theirs.member.id == mine.member.id;
+                gone.iter()
+                    .find(same)
+                    .is_none_or(|g| g.member.incarnation < mine.member.incarnation)
+                    && members
+                        .iter()
+                        .any(|m| m.id == mine.member.id && m.incarnation <= mine.member.incarnation)
+            });
+        let changes: Vec<Change> = alive.chain(ends.cloned().map(Change::Gone)).collect();
+        for part in changes.chunks(Message::MAX_CHANGES) {
+            self.send(from, Message::Changes(part.to_vec()));
+        }
+    }
+
+    /// Before taking in an arc of a ring larger than we knew: forget whom we know outside it.
+    /// Returns whether the arc concerns us at all.
+    fn fit_into(&mut self, arc: &[Member]) -> bool {
+        let (Some(first), Some(last)) = (arc.first(), arc.last()) else {
+            return false;
+        };
+        let (first, last) = (first.id, last.id);
+        if first == last || (self.me.id != first && !self.me.id.is_within(first, last)) {
+            return false;
+        }
+        for member in self.neighbors.narrow(first, last) {
+            self.dirty = true;
+            self.emit(Event::Down {
+                member,
+                reason: DownReason::Distant,
+            });
+        }
+        true
+    }
+
+    /// Where a neighbour's arc reaches farther than ours and overlaps it, ours grows.
+    fn extend_along(&mut self, now: Instant, arc: &[Member]) {
+        let find = |id: Id| arc.iter().position(|member| member.id == id);
+        let last = self
+            .neighbors
+            .successors()
+            .last()
+            .map_or(self.me.id, |e| e.member.id);
+        if let Some(at) = find(last) {
+            self.extend(now, true, &arc[at + 1..]);
+        }
+        let first = self
+            .neighbors
+            .predecessors()
+            .first()
+            .map_or(self.me.id, |e| e.member.id);
+        if let Some(at) = find(first) {
+            let before: Vec<Member> = arc[..at].iter().rev().cloned().collect();
+            self.extend(now, false, &before);
+        }
+    }
+
+    fn schedule_spread(&mut self, now: Instant) {
+        let half = self.config.spread / 2;
+        let wait = half + half.mul_f64(self.rng.below(2000) as f64 / 1000.0);
+        if !self.timers.is_set(Timer::Spread) {
+            self.timers.set(Timer::Spread, now + wait);
+        }
+    }
+
+    /// Forgets a gone member wherever routing could still find it.
+    fn forget(&mut self, id: Id) {
+        self.cancel_check(id);
+        self.suspects.remove(&id);
+        self.learned.forget(id);
+        self.pointers.forget(id);
+    }
+
+    fn remember(&mut self, now: Instant, change: Change) {
+        if self.recent.len() >= MAX_RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back((now, change));
+    }
+}

@@ -1,0 +1,310 @@
+//! De Bruijn pointers: the nodes that stand for the image of (me, successor] under one shift.
+//!
+//! The image is [k·me, k·successor + k − 1] and holds 1 + k × (own gap / mean gap) nodes: Poisson,
+//! not k. A list of k nodes, as in the paper, is too short for 37 % of all nodes, and the rest is
+//! then walked; so we keep all of them up to 4k, and every j-th beyond (a neighbour list repairs
+//! that with one more hop). In a complete ring all this follows from the view and costs nothing.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::Ring;
+use super::protocol::{Lookup, LookupId, Member, Message, Purpose};
+use super::timers::Timer;
+use crate::id::{Id, KeyId};
+
+/// Pointers kept, as a multiple of the degree.
+const CAP: usize = 4;
+/// Lists fetched for one cover; the longest cover at 10^6 nodes needs two.
+const MAX_LISTS: u32 = 4;
+/// Lists asked for at a time: pointers, successors, predecessors.
+const MAX_ASKED: usize = 4;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Pointers {
+    members: Vec<Member>,
+    sparse: bool,
+    /// Lists asked for, by nonce.
+    asked: Vec<(u64, Asked)>,
+    gathering: Vec<Member>,
+    lists: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    /// For the cover, which may end at this id.
+    Cover { through: Id },
+    /// For what lies beyond our farthest neighbour, this one.
+    Beyond { farthest: Id, forward: bool },
+}
+
+impl Pointers {
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    pub(super) const fn is_dense(&self) -> bool {
+        !self.sparse
+    }
+
+    pub(super) fn get(&self, id: Id) -> Option<&Member> {
+        self.members.iter().find(|member| member.id == id)
+    }
+
+    pub(super) fn forget(&mut self, id: Id) {
+        self.members.retain(|member| member.id != id);
+    }
+
+    fn ask(&mut self, nonce: u64, what: Asked) {
+        if self.asked.len() < MAX_ASKED {
+            self.asked.push((nonce, what));
+        }
+    }
+
+    fn asked(&mut self, nonce: u64) -> Option<Asked> {
+        let at = self.asked.iter().position(|(asked, _)| *asked == nonce)?;
+        Some(self.asked.swap_remove(at).1)
+    }
+}
+
+/// Where the image of (`me`, `successor`] under one shift begins and ends; the whole circle if the
+/// interval is longer than 1/k of it.
+#[must_use]
+pub const fn cover_of(me: Id, successor: Id, digit_bits: u32) -> (Id, Id) {
+    let first = me.shift(digit_bits, 0);
+    let gap = me.distance(successor);
+    if gap == 0 || gap >> (Id::BITS - digit_bits) != 0 {
+        return (first, Id(first.0.wrapping_sub(1)));
+    }
+    (first, successor.shift(digit_bits, (1 << digit_bits) - 1))
+}
+
+/// Cuts a cover to 4 × `degree` nodes by keeping every j-th, the first two and the last. Returns
+/// whether it still is without gaps.
+pub fn thin<T>(cover: &mut Vec<T>, degree: u32) -> bool {
+    let cap = CAP * degree as usize;
+    let len = cover.len();
+    if len <= cap {
+        return true;
+    }
+    let stride = len.div_ceil(cap);
+    let mut at = 0;
+    cover.retain(|_| {
+        let keep = at < 2 || at % stride == 0 || at == len - 1;
+        at += 1;
+        keep
+    });
+    false
+}
+
+impl Ring {
+    pub(super) fn fix_pointers(&mut self, now: Instant) {
+        let period = self.jittered(2 * self.config.stabilize);
+        self.timers.set(Timer::Pointers, now + period);
+        self.pointers.asked.clear();
+        if self.neighbors.is_complete() {
+            self.pointers = Pointers::default();
+            self.learned.clear();
+            return;
+        }
+        self.fill_neighbors();
+        let Some(successor) = self.neighbors.successor() else {
+            return;
+        };
+        let (first, through) = cover_of(self.me.id, successor.member.id, self.config.digit_bits());
+        let nonce = self.next_nonce();
+        self.pointers.ask(nonce, Asked::Cover { through });
+        self.pointers.gathering.clear();
+        self.pointers.lists = 0;
+        let lookup = Lookup {
+            id: LookupId(nonce),
+            asker: self.me.addr,
+            purpose: Purpose::Pointers { through },
+            key: KeyId::at(first),
+            imaginary: None,
+            direct: false,
+            redirects: 0,
+            ttl: self.config.ttl,
+            hops: 0,
+            hop: 0,
+            remaining: self.config.stabilize,
+            avoid: Vec::new(),
+            path: None,
+        };
+        self.forward(now, lookup, Vec::new());
+    }
+
+    /// Where deaths have left our lists short, asks the farthest neighbour for what lies beyond.
+    fn fill_neighbors(&mut self) {
+        for forward in [true, false] {
+            let (side, farthest) = if forward {
+                (
+                    self.neighbors.successors(),
+                    self.neighbors.successors().last(),
+                )
+            } else {
+                (
+                    self.neighbors.predecessors(),
+                    self.neighbors.predecessors().first(),
+                )
+            };
+            let Some(farthest) = farthest.filter(|_| side.len() < self.config.neighbors) else {
+                continue;
+            };
+            let (to, farthest) = (farthest.member.addr, farthest.member.id);
+            let nonce = self.next_nonce();
+            self.pointers
+                .ask(nonce, Asked::Beyond { farthest, forward });
+            self.send(to, Message::List { nonce, forward });
+        }
+    }
+
+    pub(super) fn on_list(&mut self, from: SocketAddr, nonce: u64, forward: bool) {
+        let (after, before) = (self.neighbors.successors(), self.neighbors.predecessors());
+        let limit = Message::MAX_LISTED.min(self.config.neighbors);
+        let members: Vec<Member> = if forward {
+            after
+                .iter()
+                .take(limit)
+                .map(|entry| entry.member.clone())
+                .collect()
+        } else {
+            before
+                .iter()
+                .rev()
+                .take(limit)
+                .map(|entry| entry.member.clone())
+                .collect()
+        };
+        self.send(from, Message::Listed { nonce, members });
+    }
+
+    pub(super) fn on_listed(
+        &mut self,
+        now: Instant,
+        from: SocketAddr,
+        nonce: u64,
+        mut members: Vec<Member>,
+    ) {
+        members.truncate(Message::MAX_LISTED);
+        match self.pointers.asked(nonce) {
+            Some(Asked::Beyond { farthest, forward }) => {
+                // Only from that very neighbour: another one's list may leave a hole.
+                if self.neighbors.at_addr(from) == Some(farthest) {
+                    self.extend(now, forward, &members);
+                    self.trim(now);
+                }
+            }
+            Some(Asked::Cover { through }) => self.gather(members, through),
+            None => {}
+        }
+    }
+
+    /// Appends `beyond` to our farthest neighbour, nearest first, until the list is full.
+    pub(super) fn extend(&mut self, now: Instant, forward: bool, beyond: &[Member]) {
+        for member in beyond {
+            let side = if forward {
+                self.neighbors.successors()
+            } else {
+                self.neighbors.predecessors()
+            };
+            if self.neighbors.is_complete() || side.len() >= self.config.neighbors {
+                return;
+            }
+            if self.tombstones.covers(member.id, member.incarnation) {
+                continue;
+            }
+            if self.neighbors.extend(member.clone(), forward, now) {
+                self.on_new(now, member.clone());
+            } else {
+                self.dirty = true;
+                return;
+            }
+        }
+    }
+
+    /// Puts a cover together from one or more lists.
+    fn gather(&mut self, members: Vec<Member>, through: Id) {
+        let mut done = members.is_empty();
+        for member in members {
+            let gathered = &self.pointers.gathering;
+            let (first, last) = (gathered.first(), gathered.last());
+            // Past its start again: the cover is the whole ring. Out of order: a list of another
+            // moment, of no use.
+            if let (Some(first), Some(last)) = (first, last)
+                && first.id.distance(member.id) <= first.id.distance(last.id)
+            {
+                done = true;
+                break;
+            }
+            self.pointers.gathering.push(member);
+        }
+        let gathered = &self.pointers.gathering;
+        let (Some(first), Some(last)) = (gathered.first(), gathered.last()) else {
+            return;
+        };
+        self.pointers.lists += 1;
+        done |= first.id.distance(last.id) >= first.id.distance(through);
+        if !done && self.pointers.lists < MAX_LISTS && last.id != self.me.id {
+            let to = last.addr;
+            let nonce = self.next_nonce();
+            self.pointers.ask(nonce, Asked::Cover { through });
+            self.send(
+                to,
+                Message::List {
+                    nonce,
+                    forward: true,
+                },
+            );
+            return;
+        }
+        let mut cover = std::mem::take(&mut self.pointers.gathering);
+        cover.retain(|member| !self.tombstones.covers(member.id, member.incarnation));
+        let dense = thin(&mut cover, self.config.degree);
+        if cover != self.pointers.members {
+            self.dirty = true;
+        }
+        self.pointers.members = cover;
+        self.pointers.sparse = !dense;
+    }
+
+    /// The answer to a look-up for pointers, at the home of `place`: from the predecessor of its
+    /// predecessor (rule P) to one beyond `through`.
+    pub(super) fn answer_pointers(
+        &mut self,
+        asker: SocketAddr,
+        nonce: LookupId,
+        place: Id,
+        through: Id,
+    ) {
+        let view = std::sync::Arc::clone(&self.view);
+        let Some(home) = view.home_index(KeyId::at(place)) else {
+            return;
+        };
+        let all = view.members();
+        let n = all.len();
+        let (start, most) = if view.is_complete() {
+            (home + n - 2_usize.min(n - 1), n)
+        } else {
+            let start = home.saturating_sub(2);
+            (start, n - start)
+        };
+        let first = all[start % n].id;
+        let mut members = Vec::new();
+        for at in start..start + most.min(Message::MAX_LISTED) {
+            let member = &all[at % n];
+            members.push(member.clone());
+            let is_beyond = first.distance(member.id) >= first.distance(through);
+            if is_beyond && first.distance(through) >= first.distance(place) {
+                break;
+            }
+        }
+        self.send(
+            asker,
+            Message::Listed {
+                nonce: nonce.0,
+                members,
+            },
+        );
+    }
+}
