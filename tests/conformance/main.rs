@@ -1,0 +1,67 @@
+//! What koorde's caching decisions have to be, as tables beside the RFCs.
+//!
+//! The tables are the `.txt` files of this folder. They can be read, and argued
+//! with, by somebody who knows HTTP and not Rust:
+//!
+//! * [`scenario`] runs those that tell a story: requests, responses, waiting, and
+//!   what the cache has to do (`freshness.txt`, `reuse.txt` …). Its words are
+//!   explained in `README.txt`.
+//! * [`rows`] runs those that map a value to a value (`dates.txt`, `key.txt` …).
+//! * [`properties`] holds what must be true of any bytes whatever, among it that
+//!   nothing is reused which [`reference`], a slow and careful reading of the same
+//!   rules, says must not be.
+
+mod properties;
+mod reference;
+mod rows;
+mod scenario;
+
+macro_rules! scenarios {
+    ($($name:ident: $file:literal),* $(,)?) => {$(
+        #[test]
+        fn $name() {
+            scenario::run($file, include_str!($file));
+        }
+    )*};
+}
+
+scenarios! {
+    what_may_be_stored: "storing.txt",
+    how_long_a_response_is_fresh: "freshness.txt",
+    how_old_a_response_is: "age.txt",
+    what_a_request_may_reuse: "reuse.txt",
+    which_variant_a_request_selects: "vary.txt",
+    how_a_stored_response_is_validated: "validation.txt",
+    when_stale_may_be_served: "stale.txt",
+    what_the_client_has_already: "precondition.txt",
+    which_part_the_client_wants: "range.txt",
+    targeted_fields: "targeted.txt",
+}
+
+#[test]
+fn what_is_a_date() {
+    rows::run("dates.txt", include_str!("dates.txt"), rows::date);
+}
+
+#[test]
+fn what_is_a_target_and_its_key() {
+    rows::run("key.txt", include_str!("key.txt"), rows::key);
+}
+
+#[test]
+fn what_an_unsafe_request_invalidates() {
+    rows::run(
+        "invalidation.txt",
+        include_str!("invalidation.txt"),
+        rows::invalidation,
+    );
+}
+
+#[test]
+fn how_cache_status_is_written() {
+    rows::run(
+        "cache_status.txt",
+        include_str!("cache_status.txt"),
+        rows::cache_status,
+    );
+}
