@@ -74,6 +74,13 @@ impl Ring {
             // From the second ping on others try too: the path may be broken rather than the pod.
             self.ask_helpers(&member);
             self.ping(now, &member);
+            if self
+                .neighbors
+                .successor()
+                .is_some_and(|next| next.member.id == id)
+            {
+                self.look_ahead(now);
+            }
             return;
         }
         let publish = check.publish;

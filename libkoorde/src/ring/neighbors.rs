@@ -222,30 +222,27 @@ impl Neighbors {
         }
         let first = self.predecessors().first().map_or(self.me, |e| e.member.id);
         let last = self.successors().last().map_or(self.me, |e| e.member.id);
-        let reach = first.distance(last);
+        let outside = Id(first.0.wrapping_sub(1));
+        let reach = outside.distance(last);
         after != through
-            && first.distance(after) <= reach
-            && first.distance(through) <= reach
-            && first.distance(after) < first.distance(through)
+            && outside.distance(through) <= reach
+            && outside.distance(after) < outside.distance(through)
     }
 
-    /// What we believe about an interval that our neighbours know as well: everything if the table
-    /// is complete, else all but the outer eighth.
+    /// What we believe about what our successor knows as well: everything if the table is complete
+    /// (0 to 0, which costs nothing on the wire), else all but our farthest predecessor. That one
+    /// is compared when our predecessor stabilises with us.
     pub(super) fn digest(&self, me: &Member) -> Digest {
         if self.is_complete() {
-            return self.digest_of(me, self.me, self.me);
+            return self.digest_of(me, Id(0), Id(0));
         }
-        let margin = self.limit / 8 + 1;
-        let end = |side: &[Neighbor], at: Option<usize>| {
-            at.and_then(|at| side.get(at))
-                .map_or(self.me, |e| e.member.id)
-        };
         let (before, after) = (self.predecessors(), self.successors());
-        self.digest_of(
-            me,
-            end(before, Some(margin.min(before.len().saturating_sub(1)))),
-            end(after, after.len().checked_sub(1 + margin)),
-        )
+        let first = before
+            .get(1)
+            .or(before.first())
+            .map_or(self.me, |e| e.member.id);
+        let last = after.last().map_or(self.me, |e| e.member.id);
+        self.digest_of(me, Id(first.0.wrapping_sub(1)), last)
     }
 
     /// What we believe about the members in (after, through]; `me` counts only as a member.

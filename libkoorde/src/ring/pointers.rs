@@ -15,8 +15,8 @@ use crate::id::{Id, KeyId};
 
 /// Pointers kept, as a multiple of the degree.
 const CAP: usize = 4;
-/// Lists fetched for one cover; the longest cover at 10^6 nodes needs two.
-const MAX_LISTS: u32 = 4;
+/// Lists fetched for one cover. The longest at 10^6 nodes needs two; short lists need more.
+const MAX_LISTS: u32 = 8;
 /// Lists asked for at a time: pointers, successors, predecessors.
 const MAX_ASKED: usize = 4;
 

@@ -72,8 +72,14 @@ pub fn next_step(known: &Known<'_>, key: Id, at: Option<Imaginary>) -> Step {
     {
         return Step::Via(to, Some(at));
     }
-    // We stand at the imaginary node ourselves and have no pointer for its next digit. Our
-    // neighbour has pointers of its own: let it begin anew.
+    // We stand at the imaginary node ourselves, and our pointers do not reach its image: walk there
+    // from the closest we have. Without any, a neighbour has pointers of its own and begins anew.
+    if let Some(at) = at
+        && at.digits > 0
+        && let Some(next) = known.shifted(at, key)
+    {
+        return next;
+    }
     known
         .neighbor()
         .map_or(Step::Stuck, |to| Step::Via(to, None))
@@ -91,7 +97,7 @@ pub fn best_start(
 ) -> Option<Imaginary> {
     let reach = after.distance(through).wrapping_sub(1);
     let all = Id::BITS.div_ceil(digit_bits) as u8;
-    (1..limit.min(all + 1)).find_map(|digits| {
+    (0..limit.min(all + 1)).find_map(|digits| {
         let shift = digit_bits * u32::from(digits);
         let (wanted, mask) = if shift >= Id::BITS {
             (0, 0)
@@ -146,7 +152,7 @@ impl Known<'_> {
         }
         for &(after, home) in self.learned {
             // Reachable with t digits implies reachable with more: try the first that would help.
-            if limit <= 1 || !reaches(after, home, key, self.digit_bits, limit - 1) {
+            if limit == 0 || !reaches(after, home, key, self.digit_bits, limit - 1) {
                 continue;
             }
             if let Some(start) = best_start(after, home, key, self.digit_bits, limit) {
@@ -166,6 +172,21 @@ impl Known<'_> {
         in_runs
             .chain(self.learned.iter().map(|&(_, home)| home))
             .min_by_key(|id| id.distance(target).wrapping_sub(1))
+    }
+
+    /// The pointer closest before the image of `at`, unless that is ourselves.
+    fn shifted(&self, at: Imaginary, key: Id) -> Option<Step> {
+        if self.pointers.is_empty() {
+            return None;
+        }
+        let digits = at.digits - 1;
+        let digit = key.digit(self.digit_bits, u32::from(digits));
+        let next = Imaginary {
+            digits,
+            node: at.node.shift(self.digit_bits, digit),
+        };
+        let to = before(self.pointers, next.node);
+        (to != self.me).then_some(Step::Via(to, Some(next)))
     }
 
     /// Our successor, else our predecessor.

@@ -1,0 +1,74 @@
+//! The ideal ring of those that live: what the simulated nodes ought to know.
+
+use libkoorde::id::{Id, KeyId};
+use libkoorde::ring::{Member, RingView};
+
+/// Everything there is, at one instant.
+#[derive(Clone, Debug)]
+pub struct Oracle {
+    view: RingView,
+    neighbors: usize,
+}
+
+impl Oracle {
+    /// The ideal ring of `living` members (no edges); `None` if nobody lives. `neighbors` is R.
+    #[must_use]
+    pub fn new(living: Vec<Member>, neighbors: usize) -> Option<Self> {
+        let me = living.first()?.clone();
+        Some(Self { view: RingView::ideal(me, living, neighbors), neighbors })
+    }
+
+    /// The living, by id.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        self.view.members()
+    }
+
+    /// Who ought to own `key`.
+    ///
+    /// # Panics
+    /// Never: the ring has a member.
+    #[must_use]
+    pub fn owner(&self, key: KeyId) -> Id {
+        self.view.owner(key).expect("a complete view of at least one member has an owner").id
+    }
+
+    /// Compares what a node knows with what it ought to know.
+    ///
+    /// # Errors
+    /// The first difference, in words.
+    pub fn check(&self, view: &RingView) -> Result<(), String> {
+        let ideal = self.view.members();
+        let me = view.me();
+        let n = ideal.len();
+        let Some(at) = ideal.iter().position(|member| member.id == me.id) else {
+            return Err(format!("{} is not among the living", me.name));
+        };
+        let next = &ideal[(at + 1) % n];
+        let before = &ideal[(at + n - 1) % n];
+        let successor = view.successors().first().unwrap_or(me);
+        if successor.id != next.id {
+            return Err(format!("{}: successor {}, should be {}", me.name, successor.name, next.name));
+        }
+        let predecessor = view.predecessor().unwrap_or(me);
+        if predecessor.id != before.id {
+            return Err(format!("{}: predecessor {}, should be {}", me.name, predecessor.name, before.name));
+        }
+        let reach = self.neighbors.min(n - 1);
+        let expected: Vec<u64> = if n - 1 <= 2 * self.neighbors {
+            ideal.iter().map(|member| member.id.0).collect()
+        } else {
+            (0..=2 * reach).map(|i| ideal[(at + n - reach + i) % n].id.0).collect()
+        };
+        let mut known: Vec<u64> = view.members().iter().map(|member| member.id.0).collect();
+        let mut expected = expected;
+        known.sort_unstable();
+        expected.sort_unstable();
+        if known == expected {
+            return Ok(());
+        }
+        let lacks = expected.iter().filter(|id| known.binary_search(id).is_err()).count();
+        let surplus = known.iter().filter(|id| expected.binary_search(id).is_err()).count();
+        Err(format!("{}: knows {}, lacks {lacks}, {surplus} too many", me.name, known.len()))
+    }
+}
