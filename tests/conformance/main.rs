@@ -65,3 +65,12 @@ fn how_cache_status_is_written() {
         rows::cache_status,
     );
 }
+
+/// Some moment: nothing here depends on which, since time is an argument.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "an Instant cannot be made in another way"
+)]
+fn some_moment() -> std::time::Instant {
+    std::time::Instant::now()
+}

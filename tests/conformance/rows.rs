@@ -113,7 +113,9 @@ pub(crate) fn cache_status(row: &str) -> Result<String, Box<dyn Error>> {
             "collapsed" => member.collapsed = true,
             "key" => member.key = Some(value.to_owned()),
             "detail" => member.detail = Some(value.to_owned()),
-            "upstream" => drop(fields.append("cache-status", value.parse()?)),
+            "upstream" => {
+                fields.append("cache-status", value.parse()?);
+            }
             _ => return Err(format!("no such word: {word}").into()),
         }
     }

@@ -64,7 +64,7 @@ impl Story {
             settings: Settings::default(),
             // Sun, 06 Nov 1994 08:49:37 GMT
             start: SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777),
-            epoch: Instant::now(),
+            epoch: super::some_moment(),
             elapsed: Duration::ZERO,
             delay: Duration::ZERO,
             method: Method::GET,

@@ -33,8 +33,7 @@ pub fn invalidated(
         let Some(Ok(other)) = reference.map(|reference| target.join(reference)) else {
             continue;
         };
-        // "A cache MUST NOT trigger invalidation … if the origin of the URI to be
-        // invalidated differs": it would let one site empty another's cache.
+        // Never of another origin: one site could empty another's cache.
         if other.same_origin(target) && !targets.contains(&other) {
             targets.push(other);
         }

@@ -90,7 +90,7 @@ fn spec(value: &[u8]) -> Option<Spec> {
         (first, b"") => number(first).map(Spec::From),
         (first, last) => {
             let (first, last) = (number(first)?, number(last)?);
-            // "An int-range is invalid if the last-pos value is less than first-pos."
+            // An int-range whose last-pos is less than its first-pos is invalid, §14.1.1.
             (first <= last).then_some(Spec::FromTo(first, last))
         }
     }

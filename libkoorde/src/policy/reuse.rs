@@ -65,7 +65,7 @@ pub fn decide<'a>(
 }
 
 /// Requests that only the origin can answer: with a body, or with a condition
-/// that is "not applicable to a cache" (RFC 9110 §13.1.1 and §13.1.4) but that the
+/// that is "not applicable to a cache" (RFC 9111 §4.3.2) but that the
 /// client relies on.
 fn is_bypass(fields: &HeaderMap) -> bool {
     has_body(fields)
@@ -156,8 +156,8 @@ fn is_acceptable(wants: &RequestDirectives, head: &StoredHead, now: Instant) -> 
     young && lasting
 }
 
-/// "If delta-seconds passes without the response being revalidated, it SHOULD NOT
-/// continue to be served stale" (RFC 5861 §3).
+/// Once the window has passed without validation, it "SHOULD NOT continue to be
+/// served stale" (RFC 5861 §3).
 fn may_serve_while_revalidating(head: &StoredHead, now: Instant) -> bool {
     head.stale != StalePolicy::Forbidden
         && is_within(head.directives.stale_while_revalidate, head, now)

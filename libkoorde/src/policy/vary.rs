@@ -95,8 +95,8 @@ impl Selecting {
         self.0.iter().map(|(name, _)| name)
     }
 
-    /// Whether a request's fields match: "all the presented selecting header
-    /// fields match those of the original request". Allocates nothing.
+    /// Whether all nominated fields of this request match those of the original
+    /// one. Allocates nothing.
     pub fn matches(&self, request: &HeaderMap) -> bool {
         self.0
             .iter()

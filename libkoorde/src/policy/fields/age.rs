@@ -6,9 +6,7 @@ use std::time::Duration;
 
 /// Reads Age: the first member of the list, if it is nothing but digits.
 ///
-/// "If a cache receives a value larger than the greatest positive integer it
-/// can represent, or if any of its age calculations overflows, the cache MUST
-/// consider the value to be 2147483648" (RFC 9111 §1.2.2). What is not a number
+/// Too large a value counts as 2147483648 (RFC 9111 §1.2.2). What is no number
 /// is ignored (§5.1), which here means an age of zero: the date still counts.
 pub fn read(fields: &HeaderMap) -> Duration {
     fields

@@ -1,7 +1,7 @@
 //! HTTP dates, RFC 9110 §5.6.7.
 //!
-//! "Recipients of a timestamp value in HTTP fields are advised to be robust" is
-//! not what this reader is: a date that is not one of the three forms is no date
+//! Recipients "are encouraged to be robust in parsing timestamps"; this one is not,
+//! since a robust reader keeps what the origin never said. Here a date that is not one of the three forms is no date
 //! at all, and an Expires that is no date is in the past (RFC 9111 §5.3). Only the
 //! case of letters is free, and the name of the day is not checked against the date.
 

@@ -18,8 +18,8 @@ pub enum Item {
     Other,
 }
 
-/// Reads a dictionary. `None` if anything at all is wrong with it: "when
-/// parsing fails, the entire field value MUST be ignored" (RFC 9651 §4.2).
+/// Reads a dictionary. `None` if anything at all is wrong with it: the
+/// entire field is then ignored (RFC 9651 §4.2).
 ///
 /// Of a repeated key the last value counts, in the place of the first.
 pub fn dictionary(value: &[u8]) -> Option<Vec<(Vec<u8>, Item)>> {
