@@ -1,0 +1,70 @@
+//! What can go wrong: one enum an operation, its variants what the caller would do differently.
+
+use std::{io, net::SocketAddr};
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting, or a relation between two, is out of bounds; the message names key and value.
+    #[error("configuration: {0}")]
+    Config(String),
+    /// The peer listener could not be bound.
+    #[error("ring.listen {address}: {source}")]
+    Bind {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// `origin.ca_file` could not be read or holds no certificate.
+    #[error("origin.ca_file {path}: {reason}")]
+    Authorities {
+        /// The path asked for.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Why a fetch has no response.
+///
+/// Only the origin's failure, a refusal or a bound is ever the caller's failure: trouble with the
+/// ring or with a peer ends in a fill by this node (DESIGN.md, invariant 6).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FetchError {
+    /// The egress guard refuses the target; carries the reason's word and the address or host.
+    #[error("{target} is refused: {reason}")]
+    Denied {
+        /// `Denied::as_str()`: a closed set.
+        reason: &'static str,
+        /// The host or address that was refused.
+        target: String,
+    },
+    /// The origin could not be reached, broke the connection or spoke no HTTP.
+    #[error("origin: {0}")]
+    Origin(String),
+    /// The origin did not answer in time.
+    #[error("origin did not answer within {0} ms")]
+    OriginTimeout(u64),
+    /// This node is at the named bound.
+    #[error("at the bound of {0}")]
+    Overloaded(&'static str),
+    /// The request said `only-if-cached` (RFC 9111 §5.2.1.7), or a peer only wanted what is
+    /// stored, and there is nothing to answer with.
+    #[error("not stored")]
+    NotStored,
+}
+
+/// Why a body ended before it was complete. The reader must treat what it has as incomplete.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyError {
+    /// The origin, or the peer that relayed it, ended the body before its announced end.
+    #[error("the body was cut off: {0}")]
+    Cut(String),
+    /// This reader was the slowest of several and did not read for `fetch.stall_timeout`.
+    #[error("read too slowly: the others no longer wait")]
+    Lagged,
+}
