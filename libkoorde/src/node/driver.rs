@@ -1,0 +1,286 @@
+//! The one task that owns the ring: feeds it what happens, does what it asks for.
+//!
+//! Everyone else reads the [`RingView`] it publishes, and asks it by [`Handle`].
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time,
+};
+use tracing::{debug, info};
+
+use super::{clock, peers::Peers, wire};
+use crate::{
+    id::{Id, KeyId},
+    metrics::{Metrics, count},
+    ring::{Command, DownReason, Event, Input, LookupId, Message, Output, Ring, RingView},
+};
+
+/// Messages that may wait for the ring. It takes microseconds each; beyond it they are lost, as
+/// on a network.
+const INPUTS: usize = 8192;
+
+/// What a finished look-up tells.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) owners: Vec<crate::ring::Member>,
+    pub(crate) path: Vec<Id>,
+}
+
+enum Ask {
+    Input(Input),
+    Find {
+        key: KeyId,
+        timeout: Duration,
+        trace: bool,
+        reply: oneshot::Sender<Found>,
+    },
+}
+
+/// How the rest of the node talks to the driver. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Handle {
+    asks: mpsc::Sender<Ask>,
+    view: Arc<ArcSwap<RingView>>,
+    changes: watch::Receiver<u64>,
+}
+
+impl Handle {
+    /// The ring as it was a moment ago.
+    pub(crate) fn view(&self) -> &Arc<ArcSwap<RingView>> {
+        &self.view
+    }
+
+    /// A message from a peer. Never waits.
+    pub(crate) fn message(&self, from: SocketAddr, message: Message) -> bool {
+        self.asks
+            .try_send(Ask::Input(Input::Message { from, message }))
+            .is_ok()
+    }
+
+    /// Addresses to meet others at.
+    pub(crate) fn seeds(&self, seeds: Vec<SocketAddr>) {
+        // Full: discovery comes again in a moment.
+        let _ = self
+            .asks
+            .try_send(Ask::Input(Input::Command(Command::Seeds(seeds))));
+    }
+
+    /// The owners of a key in a ring too large to be known whole; `None` if that takes longer
+    /// than `timeout`.
+    pub(crate) async fn find(&self, key: KeyId, timeout: Duration) -> Option<Found> {
+        self.look_up(key, timeout, false).await
+    }
+
+    /// The same, and the nodes it went through.
+    pub(crate) async fn trace(&self, key: KeyId, timeout: Duration) -> Option<Found> {
+        self.look_up(key, timeout, true).await
+    }
+
+    async fn look_up(&self, key: KeyId, timeout: Duration, trace: bool) -> Option<Found> {
+        let (reply, found) = oneshot::channel();
+        self.asks
+            .try_send(Ask::Find {
+                key,
+                timeout,
+                trace,
+                reply,
+            })
+            .ok()?;
+        // The ring answers by the deadline; the margin is for a driver that is behind.
+        time::timeout(timeout * 2, found).await.ok()?.ok()
+    }
+
+    /// Resolves when `member`, now in view, leaves it; never if it is not in view.
+    pub(crate) async fn gone(&self, member: Id) {
+        let mut changes = self.changes.clone();
+        let is_there = || self.view.load().member(member).is_some();
+        if is_there() {
+            while changes.changed().await.is_ok() {
+                if !is_there() {
+                    return;
+                }
+            }
+        }
+        std::future::pending().await
+    }
+
+    /// Starts to leave, and waits until it is done or `deadline` is over.
+    pub(crate) async fn leave(&self, deadline: Duration) {
+        let leave = async {
+            let _closed = self
+                .asks
+                .send(Ask::Input(Input::Command(Command::Leave)))
+                .await;
+            let mut changes = self.changes.clone();
+            while self.view.load().state() != crate::ring::Phase::Left
+                && changes.changed().await.is_ok()
+            {}
+        };
+        let _left_or_not = time::timeout(deadline, leave).await;
+    }
+}
+
+/// The driver, to be spawned once.
+pub(crate) struct Driver {
+    ring: Ring,
+    asks: mpsc::Receiver<Ask>,
+    unreachable: mpsc::Receiver<SocketAddr>,
+    peers: Arc<Peers>,
+    view: Arc<ArcSwap<RingView>>,
+    changes: watch::Sender<u64>,
+    waiting: HashMap<LookupId, oneshot::Sender<Found>>,
+    next_lookup: u64,
+    sender: wire::Sender,
+    metrics: Arc<Metrics>,
+    published: AtomicU64,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        ring: Ring,
+        unreachable: mpsc::Receiver<SocketAddr>,
+        peers: Arc<Peers>,
+        cluster: String,
+        metrics: Arc<Metrics>,
+    ) -> (Self, Handle) {
+        let (sender, asks) = mpsc::channel(INPUTS);
+        let (changes, changed) = watch::channel(0);
+        let view = Arc::new(ArcSwap::new(ring.view()));
+        let handle = Handle {
+            asks: sender,
+            view: Arc::clone(&view),
+            changes: changed,
+        };
+        let envelope = wire::Sender {
+            cluster,
+            from: ring.view().me().addr,
+        };
+        let driver = Self {
+            ring,
+            asks,
+            unreachable,
+            peers,
+            view,
+            changes,
+            waiting: HashMap::new(),
+            next_lookup: 0,
+            sender: envelope,
+            metrics,
+            published: AtomicU64::new(0),
+        };
+        (driver, handle)
+    }
+
+    /// Waits for exactly one thing, then does everything that the ring asks for.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let deadline = time::Instant::from_std(self.ring.deadline());
+            let input = tokio::select! {
+                ask = self.asks.recv() => match ask {
+                    Some(Ask::Input(input)) => input,
+                    Some(Ask::Find { key, timeout, trace, reply }) => self.find(key, timeout, trace, reply),
+                    None => return,
+                },
+                Some(to) = self.unreachable.recv() => Input::Unreachable { to },
+                () = time::sleep_until(deadline) => Input::Timeout,
+            };
+            self.ring.handle(clock::now().instant, input);
+            while let Some(output) = self.ring.poll() {
+                match output {
+                    Output::Send { to, message } => {
+                        self.peers.deliver(to, self.sender.envelope(&message))
+                    }
+                    Output::Event(event) => self.on_event(event),
+                }
+            }
+            self.publish();
+        }
+    }
+
+    fn find(
+        &mut self,
+        key: KeyId,
+        timeout: Duration,
+        trace: bool,
+        reply: oneshot::Sender<Found>,
+    ) -> Input {
+        let lookup = LookupId(self.next_lookup);
+        self.next_lookup += 1;
+        // Every look-up ends by an event, so the table is no larger than the ring's own bound.
+        self.waiting.insert(lookup, reply);
+        let deadline = clock::now().instant + timeout;
+        Input::Command(Command::Find {
+            lookup,
+            key,
+            deadline,
+            trace,
+        })
+    }
+
+    fn publish(&self) {
+        let view = self.ring.view();
+        if !Arc::ptr_eq(&view, &self.view.load()) {
+            self.metrics
+                .ring_members
+                .set(i64::try_from(view.members().len()).unwrap_or(i64::MAX));
+            self.view.store(view);
+            let version = self.published.fetch_add(1, Ordering::Relaxed);
+            self.changes.send_replace(version);
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
+        let metrics = &self.metrics;
+        match event {
+            Event::Found {
+                lookup,
+                owners,
+                path,
+                ..
+            } => {
+                count(&metrics.ring_lookups, "ok");
+                if let Some(reply) = self.waiting.remove(&lookup) {
+                    // The asker may have gone; then nobody needs it.
+                    let _ = reply.send(Found { owners, path });
+                }
+            }
+            Event::NotFound { lookup, .. } => {
+                count(&metrics.ring_lookups, "timeout");
+                self.waiting.remove(&lookup);
+            }
+            Event::Up(member) => {
+                count(&metrics.ring_changes, "up");
+                info!(member = %member.name, address = %member.addr, "Member up.");
+            }
+            Event::Down { member, reason } => {
+                let kind = match reason {
+                    DownReason::Left => "left",
+                    DownReason::Dead => "down",
+                    DownReason::Replaced | DownReason::Distant => "replaced",
+                };
+                count(&metrics.ring_changes, kind);
+                info!(member = %member.name, address = %member.addr, reason = ?reason, "Member down.");
+                self.peers.forget(member.addr);
+            }
+            Event::Joined { members } | Event::Merged { members } => {
+                count(&metrics.ring_changes, "merged");
+                info!(members, "Met another ring.");
+            }
+            Event::Left => debug!("Left the ring."),
+            Event::Superseded { by } => {
+                tracing::error!(name = %by.name, address = %by.addr, "Another process runs under this node's name; this one has left the ring. Give every node a name of its own.");
+            }
+        }
+    }
+}

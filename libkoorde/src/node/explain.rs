@@ -1,0 +1,307 @@
+//! What a node tells an operator: the ring, its numbers, and why a request is a hit or a miss.
+
+use std::time::{Duration, Instant};
+
+use koorde_proto::cache::v1::{InspectReply, InspectRequest, Variant};
+
+use super::{
+    Inner, Request, clock,
+    report::{Explanation, MemberReport, RingReport, Stats, VariantReport},
+    wire,
+};
+use crate::{
+    id::Id,
+    outcome::{CacheResult, Tier},
+    policy::{CacheKey, Carried, Forward, Reuse, Selecting, StoredHead, reuse},
+    ring::{Member, Phase, RingView, Role},
+};
+
+/// How long an operator waits for the owner.
+const ASK: Duration = Duration::from_secs(1);
+
+impl Inner {
+    pub(crate) fn ring_report(&self) -> RingReport {
+        let view = self.view.load();
+        let state = match view.state() {
+            Phase::Alone => "alone",
+            Phase::Joining => "joining",
+            Phase::Active => "active",
+            Phase::Leaving => "leaving",
+            Phase::Left => "left",
+        };
+        let me = view.me();
+        let mut members: Vec<&Member> = view.members().iter().collect();
+        members.sort_by_key(|member| me.id.distance(member.id));
+        RingReport {
+            node: me.name.to_string(),
+            id: me.id.to_string(),
+            state: state.to_owned(),
+            complete: view.is_complete(),
+            degree: self.config.ring.degree,
+            members: members
+                .into_iter()
+                .map(|member| member_report(&view, member))
+                .collect(),
+            de_bruijn: view
+                .pointers()
+                .iter()
+                .map(|member| member.name.to_string())
+                .collect(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let metrics = &self.metrics;
+        let stats = Stats {
+            hits_local: metrics.requests(CacheResult::Hit, Tier::Local).get()
+                + metrics.requests(CacheResult::Hit, Tier::Hot).get(),
+            hits_remote: metrics.requests(CacheResult::Hit, Tier::Peer).get(),
+            validated: metrics.total(CacheResult::Validated),
+            misses: metrics.total(CacheResult::Miss),
+            stale: metrics.total(CacheResult::Stale),
+            bypass: metrics.total(CacheResult::Bypass),
+            errors: metrics.total(CacheResult::Error),
+            collapsed: metrics.collapsed.get(),
+            stores: metrics.stores.get(),
+            evictions: crate::metrics::counted(&metrics.evictions, "size"),
+            stored_responses: self.store.len(),
+            stored_bytes: self.store.bytes() + self.hot.bytes(),
+            capacity_bytes: self.store.capacity() + self.hot.capacity(),
+            origin_requests: metrics.origin_requests.get(),
+            members: self.view.load().members().len() as u64,
+            hot_copies: self.hot.len(),
+        };
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        metrics.stored_responses.set(gauge(stats.stored_responses));
+        metrics.stored_bytes.set(gauge(stats.stored_bytes));
+        metrics.hot_copies.set(gauge(stats.hot_copies));
+        stats
+    }
+
+    pub(crate) async fn explain(&self, request: &Request) -> Explanation {
+        let key = CacheKey::new("", &request.target);
+        let id = self.hasher.key_id(key.as_bytes());
+        let view = self.view.load_full();
+        let mut route = vec![view.me().name.to_string()];
+        let owners: Vec<Member> = if view.is_complete() {
+            view.owners(id, 3).into_iter().cloned().collect()
+        } else {
+            let found = self.driver.trace(id, ASK).await;
+            let passed = found.iter().flat_map(|found| &found.path);
+            route.extend(passed.map(|id| name_of(&view, *id)));
+            found.map(|found| found.owners).unwrap_or_default()
+        };
+        let owner = owners.first();
+        let ours = owner.is_none_or(|owner| owner.id == view.me().id);
+        if let Some(owner) = owner.filter(|_| !ours)
+            && route.last().map(String::as_str) != Some(&*owner.name)
+        {
+            route.push(owner.name.to_string());
+        }
+        let inspected = match owner {
+            Some(owner) if !ours => self.inspect_at(owner, &key).await,
+            _ => Ok(self.inspect(&key)),
+        };
+        let now = clock::now();
+        let hot = self.hot.get(&key);
+        let hot_copy = hot.is_some_and(|hot| {
+            matches!(
+                super::fetch::decide(request, Some(&hot), now),
+                Reuse::Fresh { .. }
+            )
+        });
+        let mut explanation = Explanation {
+            url: request.target.to_string(),
+            key: format!("{:032x}", id.0),
+            node: view.me().name.to_string(),
+            home: view
+                .home(id)
+                .map(|home| home.name.to_string())
+                .unwrap_or_default(),
+            owners: owners.iter().map(|owner| owner.name.to_string()).collect(),
+            route,
+            hot_copy,
+            ..Explanation::default()
+        };
+        match inspected {
+            Ok(reply) => self.judge(request, &mut explanation, reply, now.instant),
+            Err(why) => {
+                explanation.next = Forward::Miss.as_str().to_owned();
+                explanation.because =
+                    format!("the owner can't be asked ({why}); the next one would be");
+            }
+        }
+        explanation
+    }
+
+    async fn inspect_at(&self, owner: &Member, key: &CacheKey) -> Result<InspectReply, String> {
+        let request = InspectRequest {
+            version: wire::VERSION,
+            cluster: self.cluster.clone(),
+            key: key.as_bytes().to_vec().into(),
+        };
+        self.peers
+            .inspect(owner.addr, request, ASK)
+            .await
+            .map_err(|error| format!("{error:?}"))
+    }
+
+    /// The same decision that the next request will meet, on the owner's variants.
+    fn judge(
+        &self,
+        request: &Request,
+        explanation: &mut Explanation,
+        reply: InspectReply,
+        now: Instant,
+    ) {
+        let heads: Vec<StoredHead> = reply
+            .variants
+            .iter()
+            .filter_map(|variant| self.head_of(variant, now))
+            .collect();
+        explanation.variants = reply
+            .variants
+            .iter()
+            .zip(&heads)
+            .map(|(v, h)| variant_report(v, h, now))
+            .collect();
+        explanation.filling = reply.filling;
+        explanation.uncacheable = reply.uncacheable;
+        let reuse = reuse::decide(&request.method, &request.fields, &heads, now);
+        let (next, because) = if explanation.hot_copy {
+            ("hit", "this node has a fresh hot copy of it".to_owned())
+        } else {
+            words(reuse, &heads, &reply, now)
+        };
+        explanation.next = next.to_owned();
+        explanation.because = because;
+    }
+
+    fn head_of(&self, variant: &Variant, now: Instant) -> Option<StoredHead> {
+        let status = u16::try_from(variant.status).ok()?;
+        let fields = wire::field_map(variant.fields.clone()).ok()?;
+        let selecting = variant.selecting.iter().map(|field| {
+            let name = http::HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+            Some((
+                name,
+                (!field.value.is_empty()).then(|| field.value.to_vec()),
+            ))
+        });
+        let selecting = Selecting::from_pairs(selecting.collect::<Option<Vec<_>>>()?);
+        let carried = Carried {
+            age: Duration::from_millis(variant.age_ms),
+            lifetime: Duration::from_millis(variant.lifetime_ms),
+        };
+        let status = http::StatusCode::from_u16(status).ok()?;
+        Some(StoredHead::from_peer(
+            status,
+            fields,
+            selecting,
+            carried,
+            now,
+            &self.policy,
+        ))
+    }
+}
+
+fn words(
+    reuse: Reuse,
+    heads: &[StoredHead],
+    reply: &InspectReply,
+    now: Instant,
+) -> (&'static str, String) {
+    let sum = |index: usize| {
+        heads.get(index).map_or_else(String::new, |head| {
+            format!(
+                "its age is {} s of {} s",
+                head.current_age(now).as_secs(),
+                head.lifetime.as_secs()
+            )
+        })
+    };
+    match reuse {
+        Reuse::Fresh { index } => (
+            "hit",
+            format!("the owner has a fresh response: {}", sum(index)),
+        ),
+        Reuse::StaleWhileRevalidate { index } => (
+            "hit",
+            format!(
+                "the owner may serve it stale while it validates: {}",
+                sum(index)
+            ),
+        ),
+        Reuse::Validate { index, forward } => (
+            forward.as_str(),
+            format!(
+                "the owner has to validate it with the origin: {}",
+                sum(index)
+            ),
+        ),
+        Reuse::Forward(Forward::UriMiss) if reply.filling => (
+            Forward::UriMiss.as_str(),
+            "a fill is under way; the next request waits for it".to_owned(),
+        ),
+        Reuse::Forward(Forward::UriMiss) if reply.uncacheable => {
+            let text = "the last response could not be shared, so each request goes to the origin";
+            (Forward::UriMiss.as_str(), text.to_owned())
+        }
+        Reuse::Forward(forward) => {
+            let text = match forward {
+                Forward::UriMiss => "nothing is stored under this key",
+                Forward::VaryMiss => "responses are stored, but none for fields like these (Vary)",
+                Forward::Method => "this method is not answered from the store",
+                _ => "the request asks to go past the store",
+            };
+            (forward.as_str(), text.to_owned())
+        }
+        Reuse::OnlyIfCached => (
+            "only-if-cached",
+            "nothing fresh is stored, and nothing else is wanted".to_owned(),
+        ),
+    }
+}
+
+fn variant_report(variant: &Variant, head: &StoredHead, now: Instant) -> VariantReport {
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    VariantReport {
+        status: head.status.as_u16(),
+        selecting: variant
+            .selecting
+            .iter()
+            .map(|f| format!("{}: {}", f.name, text(&f.value)))
+            .collect(),
+        length: variant.length,
+        age: head.current_age(now).as_secs(),
+        lifetime: head.lifetime.as_secs(),
+        ttl: head.ttl(now),
+        etag: head
+            .fields
+            .get(http::header::ETAG)
+            .map(|value| text(value.as_bytes())),
+        last_modified: head.last_modified().map(|value| text(value.as_bytes())),
+    }
+}
+
+fn member_report(view: &RingView, member: &Member) -> MemberReport {
+    let is_me = member.id == view.me().id;
+    MemberReport {
+        name: member.name.to_string(),
+        id: member.id.to_string(),
+        address: member.addr.to_string(),
+        role: match member.role {
+            Role::Member => "member",
+            Role::Edge => "edge",
+        }
+        .to_owned(),
+        state: if is_me { "self" } else { "alive" }.to_owned(),
+        incarnation: member.incarnation,
+        share: view.share(member.id),
+        round_trip_ms: view.rtt(member.id).map(|rtt| rtt.as_secs_f64() * 1000.0),
+    }
+}
+
+fn name_of(view: &RingView, id: Id) -> String {
+    view.member(id)
+        .map_or_else(|| id.to_string(), |member| member.name.to_string())
+}

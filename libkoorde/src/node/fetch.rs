@@ -1,0 +1,376 @@
+//! The request path, in four steps:
+//!
+//! 1. A fresh stored response answers at once.
+//! 2. Not ours: ask the owner, who alone asks the origin; its replicas in order if it can't be
+//!    reached; in the end, the origin ourselves.
+//! 3. Ours: join the fill of this key, or start it. Whoever waits reads the same bytes as they
+//!    arrive.
+//! 4. What may be shared is stored by the fill; what may not lets the waiters go at once.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::time;
+
+use super::{
+    Inner, Request,
+    answer::{Answer, Head},
+    clock,
+    fill::{Fill, Flight},
+    memo::FlightKey,
+    relay::Reader,
+};
+use crate::{
+    error::FetchError,
+    flight::{Joined, Landing},
+    outcome::{CacheResult, Outcome, Tier},
+    policy::{CacheKey, Forward, Now, Reuse, StoredHead, reuse},
+    ring::protocol::Member,
+    store::{Stored, Variants},
+};
+
+/// Who asks. What a client sends can't claim to be a peer: peers have a port of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hop {
+    /// A client's request.
+    Client,
+    /// A peer takes us for the owner. Never forwarded again, whatever we think of it.
+    Forwarded,
+}
+
+/// A request that the store could not answer, and what is known about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Miss {
+    pub(crate) request: Request,
+    pub(crate) key: CacheKey,
+    /// A stored response to validate, if there is one.
+    pub(crate) stale: Option<Arc<Stored>>,
+    pub(crate) forward: Forward,
+    /// Who may answer in place of the origin, best first; none if we are the owner.
+    pub(crate) owners: Vec<Member>,
+    /// Why the owners are not asked although the key is not ours.
+    pub(crate) detail: Option<&'static str>,
+}
+
+impl Inner {
+    /// Answers one request and counts it.
+    pub(crate) async fn fetch(
+        self: &Arc<Self>,
+        request: Request,
+        hop: Hop,
+    ) -> Result<Answer, FetchError> {
+        let answer = self.answer(request, hop).await;
+        let outcome = match &answer {
+            Ok(answer) => answer.outcome,
+            Err(_) => Outcome {
+                result: CacheResult::Error,
+                tier: Tier::Origin,
+                collapsed: false,
+            },
+        };
+        // A forwarded request is counted where the client asked, so that sums over nodes are right.
+        if hop == Hop::Client {
+            self.metrics.answered(outcome);
+        }
+        answer
+    }
+
+    async fn answer(self: &Arc<Self>, request: Request, hop: Hop) -> Result<Answer, FetchError> {
+        let now = clock::now();
+        let key = CacheKey::new("", &request.target);
+        let variants = self.store.get(&key);
+        let reuse = decide(&request, variants.as_deref(), now);
+        if let Reuse::Fresh { index } = reuse
+            && let Some(stored) = variants
+                .as_ref()
+                .and_then(|variants| variants.all.get(index))
+        {
+            return Ok(self.hit(&request, stored, CacheResult::Hit, Tier::Local, now));
+        }
+        let (owners, detail) = match hop {
+            Hop::Client => self.owners(&key).await,
+            Hop::Forwarded => (Vec::new(), self.check_owner(&key)),
+        };
+        let ours = owners.is_empty();
+        if !ours && let Some(stored) = self.hot_copy(&request, &key, now) {
+            return Ok(self.hit(&request, &stored, CacheResult::Hit, Tier::Hot, now));
+        }
+        let stored = |index: usize| {
+            variants
+                .as_ref()
+                .and_then(|all| all.all.get(index))
+                .cloned()
+        };
+        let (stale, forward) = match reuse {
+            Reuse::StaleWhileRevalidate { index } if ours && let Some(stored) = stored(index) => {
+                self.refresh(&request, &key, Arc::clone(&stored));
+                return Ok(self.hit(&request, &stored, CacheResult::Stale, Tier::Local, now));
+            }
+            Reuse::OnlyIfCached if ours => return Err(FetchError::NotStored),
+            Reuse::Validate { index, forward } => (stored(index), forward),
+            Reuse::StaleWhileRevalidate { index } => (stored(index), Forward::Stale),
+            Reuse::Forward(forward) => (None, forward),
+            Reuse::Fresh { .. } | Reuse::OnlyIfCached => (None, Forward::Miss),
+        };
+        // What we hold of another's key is no reason for a condition: the owner has the right one.
+        let stale = stale.filter(|_| ours);
+        self.fill(Miss {
+            request,
+            key,
+            stale,
+            forward,
+            owners,
+            detail,
+        })
+        .await
+    }
+
+    fn hit(
+        &self,
+        request: &Request,
+        stored: &Arc<Stored>,
+        result: CacheResult,
+        tier: Tier,
+        now: Now,
+    ) -> Answer {
+        let outcome = Outcome {
+            result,
+            tier,
+            collapsed: false,
+        };
+        let member = self.name.hit(&stored.head, now);
+        Answer::from_stored(request, stored, outcome, Vec::new(), &member, now)
+    }
+
+    fn hot_copy(&self, request: &Request, key: &CacheKey, now: Now) -> Option<Arc<Stored>> {
+        let variants = self.hot.get(key)?;
+        match decide(request, Some(&variants), now) {
+            Reuse::Fresh { index } => variants.all.get(index).cloned(),
+            _ => None,
+        }
+    }
+
+    /// Whom to ask, best first; nobody if it is up to us, and why if that is not as it should be.
+    async fn owners(&self, key: &CacheKey) -> (Vec<Member>, Option<&'static str>) {
+        let id = self.hasher.key_id(key.as_bytes());
+        let view = self.view.load();
+        let owners: Vec<Member> = if view.is_complete() {
+            view.owners(id, REPLICAS).into_iter().cloned().collect()
+        } else {
+            match self
+                .driver
+                .find(id, self.config.fetch.timeout.min(LOOKUP))
+                .await
+            {
+                Some(found) => found.owners,
+                None => return (Vec::new(), Some("owner-not-found")),
+            }
+        };
+        let me = view.me().id;
+        (
+            owners
+                .into_iter()
+                .take_while(|member| member.id != me)
+                .collect(),
+            None,
+        )
+    }
+
+    /// Notes when a peer takes us for an owner that we are not in our own view. We answer all the
+    /// same: forwarding it again could go round in circles.
+    fn check_owner(&self, key: &CacheKey) -> Option<&'static str> {
+        let view = self.view.load();
+        if view.is_complete() && !view.owns(self.hasher.key_id(key.as_bytes())) {
+            self.metrics.owner_disagreements.inc();
+        }
+        None
+    }
+
+    /// Validates in the background, unless somebody is at it (RFC 5861 §3).
+    fn refresh(self: &Arc<Self>, request: &Request, key: &CacheKey, stale: Arc<Stored>) {
+        let flight = self.memo.flight(key, &request.fields);
+        let Joined::Leads(value, landing) = self.flights.join(&flight, Flight::new) else {
+            return;
+        };
+        let miss = Miss {
+            request: request.clone(),
+            key: key.clone(),
+            stale: Some(stale),
+            forward: Forward::Stale,
+            owners: Vec::new(),
+            detail: None,
+        };
+        self.start(miss, value, Some(landing), flight);
+    }
+
+    /// Joins the fill of this request, or starts it, and answers from it.
+    async fn fill(self: &Arc<Self>, miss: Miss) -> Result<Answer, FetchError> {
+        let may_collapse = reuse::may_collapse(&miss.request.method, &miss.request.fields);
+        // A second round: the first may have taught us the names in Vary.
+        for _ in 0..2 {
+            let flight = self.memo.flight(&miss.key, &miss.request.fields);
+            if !may_collapse || self.memo.is_uncacheable(&flight) {
+                break;
+            }
+            let (reader, leads) = match self.flights.join(&flight, Flight::new) {
+                Joined::Full => return Err(FetchError::Overloaded("fetch.max_fills")),
+                Joined::Follows(flight) => (flight.relay.read(), false),
+                Joined::Leads(value, landing) => {
+                    let reader = value.relay.read();
+                    self.start(miss.for_everybody(), value, Some(landing), flight);
+                    (reader, true)
+                }
+            };
+            // None: its first bytes have passed already.
+            let Some(reader) = reader else { break };
+            let head = self.head(&reader).await?;
+            let now = clock::now();
+            if leads
+                || head
+                    .shared
+                    .as_ref()
+                    .is_some_and(|shared| may_share(&miss.request, shared, now))
+            {
+                return Ok(self.read(&miss, &head, reader, !leads, now));
+            }
+        }
+        self.alone(miss).await
+    }
+
+    /// A fill for this request only.
+    async fn alone(self: &Arc<Self>, miss: Miss) -> Result<Answer, FetchError> {
+        let value = Arc::new(Flight::new());
+        let reader = value
+            .relay
+            .read()
+            .ok_or(FetchError::Overloaded("a new relay"))?;
+        let flight = self.memo.flight(&miss.key, &miss.request.fields);
+        self.start(miss.clone(), value, None, flight);
+        let head = self.head(&reader).await?;
+        Ok(self.read(&miss, &head, reader, false, clock::now()))
+    }
+
+    fn start(
+        self: &Arc<Self>,
+        miss: Miss,
+        flight: Arc<Flight>,
+        landing: Option<Landing<FlightKey, Flight>>,
+        flight_key: FlightKey,
+    ) {
+        let Ok(permit) = Arc::clone(&self.fills).try_acquire_owned() else {
+            flight
+                .relay
+                .head(Err(FetchError::Overloaded("fetch.max_fills")));
+            return;
+        };
+        let fill = Fill::new(Arc::clone(self), miss, flight, landing, flight_key, permit);
+        self.tasks.spawn(fill.run());
+    }
+
+    async fn head(&self, reader: &Reader<Head>) -> Result<Arc<Head>, FetchError> {
+        let timeout = self.config.fetch.timeout;
+        match time::timeout(timeout, reader.head()).await {
+            Ok(head) => head,
+            Err(_elapsed) => {
+                let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                Err(FetchError::OriginTimeout(ms))
+            }
+        }
+    }
+
+    fn read(
+        &self,
+        miss: &Miss,
+        head: &Head,
+        reader: Reader<Head>,
+        collapsed: bool,
+        now: Now,
+    ) -> Answer {
+        Answer::from_fill(
+            &miss.request,
+            head,
+            reader,
+            miss.forward,
+            collapsed,
+            &self.name,
+            now,
+        )
+    }
+
+    /// Answers from what is here or just arriving, for a node that owns the key since a moment ago.
+    /// Never starts a fill and never waits for a peer: two nodes that take each other for the
+    /// previous owner must not wait for each other.
+    pub(crate) async fn peek(self: &Arc<Self>, request: Request) -> Result<Answer, FetchError> {
+        let key = CacheKey::new("", &request.target);
+        let now = clock::now();
+        let variants = self.store.get(&key);
+        if let Reuse::Fresh { index } = decide(&request, variants.as_deref(), now)
+            && let Some(stored) = variants
+                .as_ref()
+                .and_then(|variants| variants.all.get(index))
+        {
+            return Ok(self.hit(&request, stored, CacheResult::Hit, Tier::Local, now));
+        }
+        let flight = self.flights.get(&self.memo.flight(&key, &request.fields));
+        let flight = flight.filter(|flight| flight.at_origin.load(Ordering::Acquire));
+        let reader = flight
+            .and_then(|flight| flight.relay.read())
+            .ok_or(FetchError::NotStored)?;
+        let head = self.head(&reader).await?;
+        let now = clock::now();
+        if !head
+            .shared
+            .as_ref()
+            .is_some_and(|shared| may_share(&request, shared, now))
+        {
+            return Err(FetchError::NotStored);
+        }
+        Ok(Answer::from_fill(
+            &request,
+            &head,
+            reader,
+            Forward::Miss,
+            true,
+            &self.name,
+            now,
+        ))
+    }
+}
+
+/// Owner and replicas that are tried before the origin is asked by whoever is there.
+const REPLICAS: usize = 3;
+/// A look-up that takes longer costs more than the fetch it saves.
+const LOOKUP: time::Duration = time::Duration::from_secs(2);
+
+impl Miss {
+    /// The same for all who may wait for it: the whole response, without this client's conditions.
+    fn for_everybody(&self) -> Self {
+        let mut miss = self.clone();
+        for name in [
+            http::header::IF_NONE_MATCH,
+            http::header::IF_MODIFIED_SINCE,
+            http::header::IF_MATCH,
+            http::header::IF_UNMODIFIED_SINCE,
+            http::header::IF_RANGE,
+        ] {
+            miss.request.fields.remove(name);
+        }
+        miss
+    }
+}
+
+pub(crate) fn decide(request: &Request, variants: Option<&Variants>, now: Now) -> Reuse {
+    let heads = variants
+        .into_iter()
+        .flat_map(|variants| &variants.all)
+        .map(|stored| &stored.head);
+    reuse::decide(&request.method, &request.fields, heads, now.instant)
+}
+
+/// Whether a waiter may have what another's request brought (RFC 9111 §4, "collapsed requests").
+fn may_share(request: &Request, shared: &StoredHead, now: Now) -> bool {
+    let reuse = reuse::decide(&request.method, &request.fields, [shared], now.instant);
+    matches!(
+        reuse,
+        Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate { .. }
+    )
+}

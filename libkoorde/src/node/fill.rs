@@ -1,0 +1,470 @@
+//! A fill: one task that brings a response in, for everybody who waits for it.
+//!
+//! It is a task of its own, so it survives the request that started it. Every way it can end,
+//! a panic included, ends its relay, so nobody waits for a dead one.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode, header};
+use tokio::sync::OwnedSemaphorePermit;
+use tracing::{Instrument, debug, info_span};
+
+use super::{
+    Inner, Request,
+    answer::Head,
+    clock,
+    fetch::{Miss, decide},
+    memo::FlightKey,
+    origin,
+    relay::Relay,
+};
+use crate::{
+    error::{BodyError, FetchError},
+    flight::Landing,
+    metrics::count,
+    outcome::{CacheResult, Tier},
+    policy::{
+        Exchange, HeadUpdate, Reuse, StoredHead, fields::connection, reuse, storing, validation,
+    },
+    store::{Store, Stored},
+};
+
+/// What the waiters of one fill share.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) relay: Arc<Relay<Head>>,
+    /// Whether the origin is being asked, so that waiting for it waits for no other node.
+    pub(crate) at_origin: AtomicBool,
+}
+
+impl Flight {
+    pub(crate) fn new() -> Self {
+        Self {
+            relay: Arc::new(Relay::new()),
+            at_origin: AtomicBool::new(false),
+        }
+    }
+}
+
+/// One fill under way.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    pub(crate) node: Arc<Inner>,
+    pub(crate) miss: Miss,
+    flight: Arc<Flight>,
+    flight_key: FlightKey,
+    /// Held till the end; whoever comes then finds the response in the store.
+    _landing: Option<Landing<FlightKey, Flight>>,
+    /// Whether others may be waiting.
+    collapses: bool,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Fill {
+    pub(crate) fn new(
+        node: Arc<Inner>,
+        miss: Miss,
+        flight: Arc<Flight>,
+        landing: Option<Landing<FlightKey, Flight>>,
+        flight_key: FlightKey,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        node.metrics.fills_inflight.inc();
+        let collapses = landing.is_some();
+        Self {
+            node,
+            miss,
+            flight,
+            flight_key,
+            _landing: landing,
+            collapses,
+            _permit: permit,
+        }
+    }
+
+    /// Brings the response in.
+    pub(crate) async fn run(mut self) {
+        let span = info_span!("koorde.fill", key = %self.miss.request.target.authority());
+        async {
+            // The second look-up: between our first one and joining the flight, the last fill of
+            // this key may have stored its response and landed.
+            if self.collapses && self.is_answered_by_store() {
+                return;
+            }
+            if !self.miss.owners.is_empty() && self.from_owners().await {
+                return;
+            }
+            if self.miss.owners.is_empty() && self.from_previous_owner().await {
+                return;
+            }
+            self.flight.at_origin.store(true, Ordering::Release);
+            self.from_origin().await;
+        }
+        .instrument(span)
+        .await;
+    }
+
+    pub(crate) fn relay(&self) -> &Relay<Head> {
+        &self.flight.relay
+    }
+
+    fn is_answered_by_store(&mut self) -> bool {
+        let now = clock::now();
+        let Some(variants) = self.node.store.get(&self.miss.key) else {
+            return false;
+        };
+        match decide(&self.miss.request, Some(&variants), now) {
+            Reuse::Fresh { index } => {
+                let Some(stored) = variants.all.get(index) else {
+                    return false;
+                };
+                self.publish_stored(Arc::clone(stored), CacheResult::Hit, None);
+                true
+            }
+            Reuse::Validate { index, .. } if self.miss.owners.is_empty() => {
+                self.miss.stale = variants.all.get(index).cloned();
+                false
+            }
+            _ => false,
+        }
+    }
+
+    async fn from_origin(&mut self) {
+        let request = self.miss.request.clone();
+        let mut fields = request.fields.clone();
+        connection::strip_request(&mut fields);
+        let is_conditional = match &self.miss.stale {
+            Some(stale) if request.method == Method::GET => {
+                validation::conditional(&mut fields, &stale.head)
+            }
+            _ => false,
+        };
+        let span = info_span!("origin", server.address = %request.target.authority());
+        (self.node.propagation.inject)(&span, &mut fields);
+        let sent = self
+            .node
+            .origin
+            .send(&request.method, &request.target, &fields);
+        match sent.instrument(span).await {
+            Ok(answer) => self.on_answer(&request, answer, is_conditional).await,
+            Err(error) => self.on_failure(error),
+        }
+    }
+
+    /// The origin could not be asked: serve stale if that is allowed, else say so.
+    fn on_failure(&self, error: FetchError) {
+        let now = clock::now();
+        if !matches!(error, FetchError::Denied { .. })
+            && let Some(stale) = &self.miss.stale
+            && reuse::may_serve_stale_on_error(&self.miss.request.fields, &stale.head, now.instant)
+        {
+            debug!(%error, "Origin failed; serving stale.");
+            self.publish_stored(Arc::clone(stale), CacheResult::Stale, None);
+            return;
+        }
+        count(&self.node.metrics.fills, "error");
+        self.relay().head(Err(error));
+    }
+
+    async fn on_answer(&mut self, request: &Request, answer: origin::Answer, is_conditional: bool) {
+        let exchange = Exchange {
+            request_sent: answer.request_sent.instant,
+            response_received: answer.received,
+        };
+        let (status, now) = (answer.head.status, answer.received);
+        if let Some(stale) = self.miss.stale.clone() {
+            if is_conditional && status == StatusCode::NOT_MODIFIED {
+                return self.on_not_modified(&stale, answer, &exchange).await;
+            }
+            if reuse::may_serve_stale_on_status(&request.fields, &stale.head, now.instant, status) {
+                return self.publish_stored(stale, CacheResult::Stale, Some(status));
+            }
+        }
+        if request.method == Method::HEAD {
+            self.on_head_answer(request, &answer, &exchange);
+        }
+        let settings = &self.node.policy;
+        let decided = storing::decide(
+            &request.method,
+            &request.fields,
+            &answer.head,
+            &exchange,
+            settings,
+        );
+        self.publish(decided.ok(), answer).await;
+    }
+
+    /// RFC 9111 §4.3.4. A 304 that does not fit the stored response answers a question that was
+    /// not asked; then the response is fetched whole.
+    async fn on_not_modified(
+        &mut self,
+        stale: &Arc<Stored>,
+        answer: origin::Answer,
+        exchange: &Exchange,
+    ) {
+        let fields = self.miss.request.fields.clone();
+        let settings = &self.node.policy;
+        match validation::freshen(&stale.head, &fields, &answer.head, exchange, settings) {
+            Some(head) => {
+                count(&self.node.metrics.fills, "freshened");
+                let refused = head.refused().is_some();
+                let stored = Arc::new(Stored::new(head, stale.chunks.clone()));
+                if refused {
+                    self.node.store.remove(&self.miss.key);
+                } else {
+                    self.keep(&self.node.store, &stored);
+                }
+                self.publish_stored(
+                    stored,
+                    CacheResult::Validated,
+                    Some(StatusCode::NOT_MODIFIED),
+                );
+            }
+            None => {
+                drop(answer);
+                self.miss.stale = None;
+                Box::pin(self.from_origin()).await;
+            }
+        }
+    }
+
+    /// RFC 9111 §4.3.5: what a HEAD brings may freshen or invalidate the stored GET.
+    fn on_head_answer(&self, request: &Request, answer: &origin::Answer, exchange: &Exchange) {
+        let Some(variants) = self.node.store.get(&self.miss.key) else {
+            return;
+        };
+        let Some(stored) = variants
+            .all
+            .iter()
+            .find(|stored| stored.head.selected_by(&request.fields))
+        else {
+            return;
+        };
+        match validation::head_update(
+            &stored.head,
+            &request.fields,
+            &answer.head,
+            exchange,
+            &self.node.policy,
+        ) {
+            HeadUpdate::Freshen(head) if head.refused().is_none() => {
+                self.keep(
+                    &self.node.store,
+                    &Arc::new(Stored::new(head, stored.chunks.clone())),
+                );
+            }
+            HeadUpdate::Freshen(_) | HeadUpdate::Invalidate => {
+                self.node.store.remove(&self.miss.key)
+            }
+            HeadUpdate::Nothing => (),
+        }
+    }
+
+    /// Publishes what the origin sent, and stores it if it may be stored.
+    async fn publish(&mut self, storable: Option<StoredHead>, answer: origin::Answer) {
+        let origin::Answer { head, mut body, .. } = answer;
+        let mut fields = head.headers;
+        connection::strip_response(&mut fields);
+        let announced = content_length(&fields);
+        let limit = self.node.store.ceiling();
+        let keeps = storable.is_some() && announced.is_none_or(|length| length <= limit);
+        self.learn(storable.as_ref());
+        self.announce(keeps);
+        let bypass = !self.collapses && storable.is_none();
+        self.relay().head(Ok(Arc::new(Head {
+            status: head.status,
+            fields: storable
+                .as_ref()
+                .map_or(fields, |stored| stored.fields.clone()),
+            shared: storable.clone(),
+            stored: None,
+            result: if bypass && self.miss.forward == crate::policy::Forward::Bypass {
+                CacheResult::Bypass
+            } else {
+                CacheResult::Miss
+            },
+            tier: Tier::Origin,
+            fwd_status: Some(head.status),
+            kept: keeps,
+            via: Vec::new(),
+            detail: self.miss.detail,
+        })));
+        let mut intake = Intake::new(self, keeps, limit);
+        let ended = loop {
+            match body.chunk().await {
+                Some(Ok(chunk)) => {
+                    if let Err(ended) = intake.take(chunk).await {
+                        break Err(ended);
+                    }
+                }
+                Some(Err(error)) => break Err(error),
+                None => break Ok(()),
+            }
+        };
+        let kept = intake.kept();
+        self.finish(ended, storable.filter(|_| kept), &self.node.store);
+    }
+
+    /// Remembers what the next requests should know before they wait.
+    pub(crate) fn learn(&self, shared: Option<&StoredHead>) {
+        let memo = &self.node.memo;
+        match shared {
+            Some(shared) if shared.is_fresh(clock::now().instant) => {
+                memo.learn_vary(&self.miss.key, shared.selecting.names());
+                memo.mark_cacheable(&self.flight_key);
+            }
+            _ => memo.mark_uncacheable(&self.flight_key),
+        }
+    }
+
+    /// Before the head is out: a body that won't be kept is not held for late readers.
+    pub(crate) fn announce(&self, keeps: bool) {
+        if !keeps {
+            self.relay().pass();
+        }
+    }
+
+    /// After the last chunk: stores the whole, then ends the body, in this order, so that whoever
+    /// has read it to the end finds it in the store.
+    pub(crate) fn finish(
+        &self,
+        ended: Result<(), BodyError>,
+        kept: Option<StoredHead>,
+        store: &Store,
+    ) {
+        let fills = &self.node.metrics.fills;
+        match (&ended, kept) {
+            (Ok(()), Some(head)) => {
+                self.keep(store, &Arc::new(Stored::new(head, self.relay().chunks())));
+                count(fills, "stored");
+            }
+            (Ok(()), None) => count(fills, "passed"),
+            (Err(_), _) => count(fills, "aborted"),
+        }
+        self.relay().end(ended);
+    }
+
+    fn keep(&self, store: &Store, stored: &Arc<Stored>) {
+        match store.put(&self.miss.key, Arc::clone(stored)) {
+            Ok(()) => {
+                self.node.metrics.stores.inc();
+            }
+            Err(_) => debug!(bytes = stored.length, "Too large for the store."),
+        }
+    }
+
+    fn publish_stored(
+        &self,
+        stored: Arc<Stored>,
+        result: CacheResult,
+        fwd_status: Option<StatusCode>,
+    ) {
+        let head = Head {
+            status: stored.head.status,
+            fields: HeaderMap::new(),
+            shared: Some(stored.head.clone()),
+            stored: Some(Arc::clone(&stored)),
+            result,
+            tier: Tier::Local,
+            fwd_status,
+            kept: result == CacheResult::Validated,
+            via: Vec::new(),
+            detail: self.miss.detail,
+        };
+        self.relay().head(Ok(Arc::new(head)));
+        self.relay().end(Ok(()));
+    }
+}
+
+impl Drop for Fill {
+    fn drop(&mut self) {
+        self.node.metrics.fills_inflight.dec();
+        // Both do nothing where the fill came to its end by itself.
+        self.relay()
+            .head(Err(FetchError::Origin("the fill was given up".to_owned())));
+        self.relay()
+            .end(Err(BodyError::Cut("the fill was given up".to_owned())));
+    }
+}
+
+pub(crate) fn content_length(fields: &HeaderMap) -> Option<u64> {
+    fields
+        .get(header::CONTENT_LENGTH)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+/// Takes a body in, chunk by chunk, within the bounds of what may be kept unfinished.
+pub(crate) struct Intake {
+    relay: Arc<Relay<Head>>,
+    keeps: bool,
+    limit: u64,
+    taken: u64,
+    budget: Arc<AtomicU64>,
+    budget_limit: u64,
+    window: usize,
+    stall: Duration,
+}
+
+impl Intake {
+    /// Keeps the body while it is at most `limit` bytes, if it `keeps` at all.
+    pub(crate) fn new(fill: &Fill, keeps: bool, limit: u64) -> Self {
+        let config = &fill.node.config.fetch;
+        Self {
+            relay: Arc::clone(&fill.flight.relay),
+            keeps,
+            limit,
+            taken: 0,
+            budget: Arc::clone(&fill.node.unfinished),
+            budget_limit: config.max_unfinished.0,
+            window: config.window.len(),
+            stall: config.stall_timeout,
+        }
+    }
+
+    /// Passes one chunk on.
+    ///
+    /// # Errors
+    /// Nobody reads a body that is not kept.
+    pub(crate) async fn take(&mut self, chunk: Bytes) -> Result<(), BodyError> {
+        let length = chunk.len() as u64;
+        if self.keeps {
+            self.taken += length;
+            let unfinished = self.budget.fetch_add(length, Ordering::AcqRel) + length;
+            if self.taken > self.limit || unfinished > self.budget_limit {
+                // It outgrew its bound: from here on it passes through, for every waiter.
+                self.give_back();
+                self.relay.pass();
+            }
+        }
+        let written = self.relay.write(chunk, self.window, self.stall).await;
+        written.map_err(|_| BodyError::Cut("nobody reads it any more".to_owned()))
+    }
+
+    /// Whether the whole body is in the relay.
+    pub(crate) fn kept(&self) -> bool {
+        self.keeps
+    }
+
+    fn give_back(&mut self) {
+        if self.keeps {
+            self.budget.fetch_sub(self.taken, Ordering::AcqRel);
+            self.keeps = false;
+        }
+    }
+}
+
+impl Drop for Intake {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}

@@ -1,0 +1,87 @@
+//! What is remembered of keys beside their stored responses: small, bounded, forgotten at will.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, header};
+use moka::sync::Cache;
+
+use crate::policy::{CacheKey, vary};
+
+/// Keys remembered, each table. Forgetting one costs one request's wait.
+const KEYS: u64 = 16_384;
+/// How long the names in Vary are believed without being seen again.
+const VARY_FOR: Duration = Duration::from_secs(3600);
+
+/// What collapses: requests of one key that the same variant answers.
+///
+/// Requests with Authorization fly apart from those without: what one may share, the other may not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct FlightKey {
+    key: CacheKey,
+    variant: Box<[u8]>,
+    authorized: bool,
+}
+
+/// The side tables.
+#[derive(Debug)]
+pub(crate) struct Memo {
+    vary: Cache<CacheKey, Arc<[HeaderName]>>,
+    uncacheable: Cache<FlightKey, ()>,
+}
+
+impl Memo {
+    /// Uncacheable keys are remembered for `uncacheable_for` (hit-for-miss).
+    pub(crate) fn new(uncacheable_for: Duration) -> Self {
+        Self {
+            vary: Cache::builder()
+                .max_capacity(KEYS)
+                .time_to_live(VARY_FOR)
+                .build(),
+            uncacheable: Cache::builder()
+                .max_capacity(KEYS)
+                .time_to_live(uncacheable_for)
+                .build(),
+        }
+    }
+
+    /// The flight of a request, as far as the key's Vary is known.
+    pub(crate) fn flight(&self, key: &CacheKey, fields: &HeaderMap) -> FlightKey {
+        let variant = match self.vary.get(key) {
+            Some(names) => vary::variant_key(names.iter(), fields),
+            None => Vec::new(),
+        };
+        let authorized = fields.contains_key(header::AUTHORIZATION);
+        FlightKey {
+            key: key.clone(),
+            variant: variant.into(),
+            authorized,
+        }
+    }
+
+    /// Remembers the names in Vary, so that the next requests collapse by variant.
+    pub(crate) fn learn_vary<'a>(
+        &self,
+        key: &CacheKey,
+        names: impl Iterator<Item = &'a HeaderName>,
+    ) {
+        let names: Arc<[HeaderName]> = names.cloned().collect();
+        if !names.is_empty() {
+            self.vary.insert(key.clone(), names);
+        }
+    }
+
+    /// Remembers that waiting for this flight is in vain.
+    pub(crate) fn mark_uncacheable(&self, flight: &FlightKey) {
+        self.uncacheable.insert(flight.clone(), ());
+    }
+
+    /// Forgets it: the last response could be shared.
+    pub(crate) fn mark_cacheable(&self, flight: &FlightKey) {
+        self.uncacheable.invalidate(flight);
+    }
+
+    /// Whether waiting for this flight is known to be in vain.
+    pub(crate) fn is_uncacheable(&self, flight: &FlightKey) -> bool {
+        self.uncacheable.contains_key(flight)
+    }
+}

@@ -1,0 +1,389 @@
+//! A node: what does. It drives the ring, fetches for its clients and its peers, and keeps what
+//! may be kept.
+
+use std::{
+    fmt,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use http::{HeaderMap, Method, Response};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{Semaphore, mpsc},
+    time,
+};
+
+use crate::{
+    config::{Config, Role},
+    error::{FetchError, StartError},
+    flight::Flights,
+    id::Hasher,
+    metrics::Metrics,
+    policy::{self, Target},
+    ring::{self, Phase, Ring, RingConfig, RingView},
+    store::Store,
+};
+
+mod answer;
+mod clock;
+mod connector;
+mod driver;
+mod egress;
+mod explain;
+mod fetch;
+mod fill;
+mod listener;
+mod memo;
+mod origin;
+mod owners;
+mod peers;
+mod relay;
+pub mod report;
+mod service;
+mod tasks;
+mod wire;
+
+pub use answer::Body;
+
+use answer::NodeName;
+use driver::Driver;
+use egress::Guard;
+use fetch::Hop;
+use fill::Flight;
+use memo::{FlightKey, Memo};
+use origin::Origin;
+use peers::Peers;
+use report::{Explanation, RingReport, Stats};
+use service::PeerService;
+use tasks::Tasks;
+
+/// One request to fetch.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// GET or HEAD.
+    pub method: Method,
+    /// What to fetch.
+    pub target: Target,
+    /// The client's fields; those of its connection are not sent on.
+    pub fields: HeaderMap,
+}
+
+/// How trace context passes through: function pointers, so that the library needs no exporter.
+#[derive(Clone, Copy, Debug)]
+pub struct Propagation {
+    /// Writes the span's context into fields (`traceparent`, `tracestate`).
+    pub inject: fn(&tracing::Span, &mut HeaderMap),
+    /// Makes the context in fields the span's parent.
+    pub extract: fn(&tracing::Span, &HeaderMap),
+}
+
+impl Default for Propagation {
+    fn default() -> Self {
+        Self {
+            inject: |_, _| (),
+            extract: |_, _| (),
+        }
+    }
+}
+
+/// A running node. A cheap handle: clones are the same node.
+#[derive(Clone)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+/// What the parts of a node share.
+pub(crate) struct Inner {
+    config: Config,
+    name: NodeName,
+    /// Fingerprint of the cluster's secret.
+    cluster: String,
+    hasher: Hasher,
+    policy: policy::Settings,
+    /// Responses of keys that are ours.
+    store: Store,
+    /// Hot copies: responses of other owners, admitted by how often they are asked for.
+    hot: Store,
+    flights: Arc<Flights<FlightKey, Flight>>,
+    /// Fills at once, collapsed or not.
+    fills: Arc<Semaphore>,
+    memo: Memo,
+    /// Bytes of bodies that are kept but not finished.
+    unfinished: Arc<AtomicU64>,
+    origin: Origin,
+    guard: Arc<Guard>,
+    peers: Arc<Peers>,
+    view: Arc<ArcSwap<RingView>>,
+    driver: driver::Handle,
+    address: SocketAddr,
+    metrics: Arc<Metrics>,
+    propagation: Propagation,
+    /// Seeds that discovery last gave, to tell "nobody there yet" from "alone by design".
+    seeds: AtomicUsize,
+    started: std::time::Instant,
+    tasks: Tasks,
+}
+
+/// A node that has seeds is not ready before it has met one of them, or before this is over:
+/// then it serves alone, and the ring goes on looking.
+const MEET: Duration = Duration::from_secs(2);
+
+impl Node {
+    /// Binds the peer listener and starts the ring. The node serves at once, alone if need be.
+    ///
+    /// # Errors
+    /// A setting is out of bounds, `ring.listen` can't be bound, or `origin.ca_file` can't be read.
+    pub async fn start(
+        config: Config,
+        metrics: Arc<Metrics>,
+        propagation: Propagation,
+    ) -> Result<Self, StartError> {
+        config.check().map_err(StartError::Config)?;
+        let guard = Arc::new(Guard::new(&config.egress.allow).map_err(StartError::Config)?);
+        let origin = Origin::new(&config.origin, Arc::clone(&guard), Arc::clone(&metrics))?;
+        let listen = config.ring.listen;
+        let bind_error = |source| StartError::Bind {
+            address: listen,
+            source,
+        };
+        let listener = TcpListener::bind(listen).await.map_err(bind_error)?;
+        let bound = listener.local_addr().map_err(bind_error)?;
+        let address = advertised(&config, bound).await;
+        guard.add_own(&[bound, address]);
+
+        let hasher = Hasher::new(config.ring.secret.as_bytes());
+        let tasks = Tasks::default();
+        let (unreachable, not_reached) = mpsc::channel(1024);
+        let peers = Arc::new(Peers::new(unreachable, tasks.clone(), Arc::clone(&metrics)));
+        let ring = start_ring(&config, &hasher, address)?;
+        let cluster = hasher.fingerprint();
+        let (driver, handle) = Driver::new(
+            ring,
+            not_reached,
+            Arc::clone(&peers),
+            cluster.clone(),
+            Arc::clone(&metrics),
+        );
+        tasks.spawn(driver.run());
+
+        let capacity = config.store.capacity.0;
+        let hot = capacity / 100 * u64::from(config.store.hot_percent);
+        metrics
+            .capacity_bytes
+            .set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        let max_connections = config.ring.max_peer_connections;
+        let inner = Arc::new(Inner {
+            name: NodeName {
+                cache: "koorde".to_owned(),
+                node: config.node.name.as_str().into(),
+            },
+            cluster,
+            hasher,
+            policy: policy_settings(&config),
+            store: Store::new(capacity - hot, Arc::clone(&metrics)),
+            hot: Store::new(hot, Arc::clone(&metrics)),
+            flights: Arc::new(Flights::new(config.fetch.max_fills)),
+            fills: Arc::new(Semaphore::new(config.fetch.max_fills)),
+            memo: Memo::new(config.fetch.uncacheable_for),
+            unfinished: Arc::default(),
+            origin,
+            guard,
+            peers,
+            view: Arc::clone(handle.view()),
+            driver: handle,
+            address,
+            metrics,
+            propagation,
+            seeds: AtomicUsize::new(0),
+            started: clock::now().instant,
+            tasks: tasks.clone(),
+            config,
+        });
+        let service = PeerService::new(&inner);
+        tasks.spawn(listener::serve(
+            listener,
+            service,
+            max_connections,
+            tasks.clone(),
+        ));
+        Ok(Self { inner })
+    }
+
+    /// Answers one request: from the store, from the owner, or from the origin. The response's
+    /// extensions hold its [`Outcome`](crate::outcome::Outcome), its fields Age and Cache-Status.
+    ///
+    /// # Errors
+    /// The origin's failure, a refusal of the egress guard, or a bound of this node; never the
+    /// ring's trouble.
+    pub async fn fetch(&self, request: Request) -> Result<Response<Body>, FetchError> {
+        self.inner
+            .fetch(request, Hop::Client)
+            .await
+            .map(answer::Answer::into_response)
+    }
+
+    /// Where peers are told to reach this node.
+    #[must_use]
+    pub fn peer_address(&self) -> SocketAddr {
+        self.inner.address
+    }
+
+    /// The node's stable name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name.node
+    }
+
+    /// Addresses to meet others at, as discovery sees them now; replaces the last.
+    pub fn seeds(&self, seeds: Vec<SocketAddr>) {
+        let others = seeds
+            .iter()
+            .filter(|seed| **seed != self.inner.address)
+            .count();
+        self.inner.seeds.store(others, Ordering::Relaxed);
+        self.inner.driver.seeds(seeds);
+    }
+
+    /// Listeners of this process, so that the egress guard refuses to fetch our own doors.
+    pub fn refuse(&self, own: &[SocketAddr]) {
+        self.inner.guard.add_own(own);
+    }
+
+    /// The ring as this node sees it.
+    #[must_use]
+    pub fn ring(&self) -> RingReport {
+        self.inner.ring_report()
+    }
+
+    /// What this node has counted.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner.stats()
+    }
+
+    /// Why the next request like this is a hit or a miss. Asks the owner, for a second at most.
+    pub async fn explain(&self, request: &Request) -> Explanation {
+        self.inner.explain(request).await
+    }
+
+    /// Whether to send requests here: it has met its ring, or has waited long enough to know that
+    /// it is alone, and is not leaving. Losing the ring later does not make it unready.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        match self.inner.view.load().state() {
+            Phase::Active => true,
+            Phase::Leaving | Phase::Left => false,
+            Phase::Alone | Phase::Joining => {
+                let waited = clock::now()
+                    .instant
+                    .saturating_duration_since(self.inner.started)
+                    > MEET;
+                waited
+                    || (self.inner.config.ring.seeds.is_empty()
+                        && self.inner.seeds.load(Ordering::Relaxed) == 0)
+            }
+        }
+    }
+
+    /// Leaves the ring: tells all, forwards for a moment. Returns when that is done, at the latest
+    /// after `deadline`. Requests are answered all the while.
+    pub async fn leave(&self, deadline: Duration) {
+        self.inner.driver.leave(deadline).await;
+    }
+
+    /// Ends every task of this node. Call it after [`Node::leave`], when no request is under way.
+    pub async fn stop(&self, deadline: Duration) {
+        self.inner.tasks.stop(deadline).await;
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.name())
+            .field("address", &self.peer_address())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("name", &self.name.node)
+            .finish_non_exhaustive()
+    }
+}
+
+fn policy_settings(config: &Config) -> policy::Settings {
+    policy::Settings {
+        store_set_cookie: if config.store.set_cookie {
+            policy::SetCookie::ExplicitFreshness
+        } else {
+            policy::SetCookie::PublicOnly
+        },
+        ..policy::Settings::default()
+    }
+}
+
+fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<Ring, StartError> {
+    let now = clock::now();
+    let ring = RingConfig {
+        degree: config.ring.degree,
+        neighbors: config.ring.neighbors,
+        stabilize: config.ring.stabilize,
+        ..RingConfig::default()
+    };
+    ring.check().map_err(StartError::Config)?;
+    let since_epoch = now
+        .wall
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    let me = ring::Member {
+        id: hasher.node_id(&config.node.name),
+        name: config.node.name.as_str().into(),
+        addr: address,
+        incarnation: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        weight: config.node.weight,
+        role: match config.node.role {
+            Role::Member => ring::Role::Member,
+            Role::Edge => ring::Role::Edge,
+        },
+    };
+    // Jitter only: nanoseconds of the start differ from pod to pod.
+    let seed =
+        u64::try_from(since_epoch.as_nanos() % u128::from(u64::MAX)).unwrap_or_default() ^ me.id.0;
+    Ok(Ring::new(ring, me, seed, now.instant))
+}
+
+/// What peers are told: as configured, else where we listen, else the interface that leads to the
+/// first seed.
+async fn advertised(config: &Config, bound: SocketAddr) -> SocketAddr {
+    if let Some(advertise) = config.ring.advertise {
+        return advertise;
+    }
+    if !bound.ip().is_unspecified() {
+        return bound;
+    }
+    let ip = async {
+        // Connecting a datagram socket sends nothing: it only asks the kernel for a route.
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).await.ok()?;
+        let to = config
+            .ring
+            .seeds
+            .first()
+            .map_or("192.0.2.1:9", String::as_str);
+        time::timeout(Duration::from_secs(2), socket.connect(to))
+            .await
+            .ok()?
+            .ok()?;
+        socket.local_addr().ok().map(|address| address.ip())
+    };
+    let loopback = std::net::Ipv4Addr::LOCALHOST.into();
+    SocketAddr::new(ip.await.unwrap_or(loopback), bound.port())
+}

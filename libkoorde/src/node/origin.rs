@@ -1,0 +1,258 @@
+//! Requests to origins: one pool of connections, bounds for each origin, and every way to fail.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, Response, header};
+use http_body_util::{BodyExt, Empty};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, Error as ClientError},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::time;
+
+use super::{
+    clock,
+    connector::{ConnectTimeout, Connector, cause, denied},
+    egress::Guard,
+};
+use crate::{
+    config::OriginConfig,
+    error::{BodyError, FetchError, StartError},
+    metrics::{Metrics, count},
+    policy::{Now, key::Target},
+};
+
+/// The client side of a node.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    client: Client<Connector, Empty<Bytes>>,
+    config: OriginConfig,
+    /// Requests under way by authority. An authority is here only while it has one, so the table
+    /// is as small as the work.
+    under_way: Arc<Mutex<HashMap<String, usize>>>,
+    metrics: Arc<Metrics>,
+}
+
+/// The head of an origin's response, and its body to be read.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) head: http::response::Parts,
+    pub(crate) body: OriginBody,
+    /// When the request was sent; RFC 9111 §4.2.3 counts the age from here.
+    pub(crate) request_sent: Now,
+    /// When the head was there.
+    pub(crate) received: Now,
+}
+
+impl Origin {
+    pub(crate) fn new(
+        config: &OriginConfig,
+        guard: Arc<Guard>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        let connector = Connector::new(guard, config.connect_timeout, config.ca_file.as_deref())?;
+        let client = Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_max_idle_per_host(config.max_idle)
+            .http2_initial_stream_window_size(1 << 20)
+            .http2_initial_connection_window_size(8 << 20)
+            .build(connector);
+        Ok(Self {
+            client,
+            config: config.clone(),
+            under_way: Arc::default(),
+            metrics,
+        })
+    }
+
+    /// Sends one request, follows redirects if configured, and waits for the response's head.
+    pub(crate) async fn send(
+        &self,
+        method: &Method,
+        target: &Target,
+        fields: &HeaderMap,
+    ) -> Result<Answer, FetchError> {
+        let mut target = target.clone();
+        for redirects in 0.. {
+            let answer = self.send_once(method, &target, fields).await?;
+            if redirects >= self.config.max_redirects || !answer.head.status.is_redirection() {
+                return Ok(answer);
+            }
+            match redirect(&target, &answer.head) {
+                Some(next) => target = next,
+                None => return Ok(answer),
+            }
+        }
+        unreachable!("the loop above ends by returning")
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        target: &Target,
+        fields: &HeaderMap,
+    ) -> Result<Answer, FetchError> {
+        let permit = self.permit(target.authority())?;
+        let mut request = Request::new(Empty::new());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = target.uri().clone();
+        *request.headers_mut() = fields.clone();
+        // The target's host, never the one of the door through which the request came.
+        request.headers_mut().remove(header::HOST);
+        self.metrics.origin_requests.inc();
+        let request_sent = clock::now();
+        let timeout = self.config.response_timeout;
+        let response = match time::timeout(timeout, self.client.request(request)).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => return Err(self.failure(&error)),
+            Err(_elapsed) => {
+                count(&self.metrics.origin_errors, "timeout");
+                return Err(FetchError::OriginTimeout(millis(timeout)));
+            }
+        };
+        let received = clock::now();
+        self.metrics
+            .origin_seconds
+            .observe((received.instant - request_sent.instant).as_secs_f64());
+        let (head, body) = Response::into_parts(response);
+        let idle = self.config.idle_timeout;
+        Ok(Answer {
+            head,
+            body: OriginBody {
+                body,
+                idle,
+                _permit: permit,
+            },
+            request_sent,
+            received,
+        })
+    }
+
+    fn failure(&self, error: &ClientError) -> FetchError {
+        if let Some(denied) = denied(error) {
+            count(&self.metrics.origin_errors, "denied");
+            count(&self.metrics.origin_denied, denied.reason);
+            return FetchError::Denied {
+                reason: denied.reason,
+                target: denied.target.clone(),
+            };
+        }
+        if let Some(ConnectTimeout(timeout)) = cause(error) {
+            count(&self.metrics.origin_errors, "timeout");
+            return FetchError::OriginTimeout(millis(*timeout));
+        }
+        count(
+            &self.metrics.origin_errors,
+            if error.is_connect() {
+                "connect"
+            } else {
+                "broken"
+            },
+        );
+        FetchError::Origin(chain(error))
+    }
+
+    fn permit(&self, authority: &str) -> Result<Permit, FetchError> {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let requests = under_way.entry(authority.to_owned()).or_default();
+        if *requests >= self.config.max_concurrent {
+            count(&self.metrics.origin_errors, "overloaded");
+            return Err(FetchError::Overloaded("origin.max_concurrent"));
+        }
+        *requests += 1;
+        Ok(Permit {
+            under_way: Arc::clone(&self.under_way),
+            authority: authority.to_owned(),
+        })
+    }
+}
+
+/// Where a redirect leads, if it is one that a cache may follow for its client: with a Location
+/// that is a target, and not from TLS to plain text.
+fn redirect(from: &Target, head: &http::response::Parts) -> Option<Target> {
+    let location = head.headers.get(header::LOCATION)?.to_str().ok()?;
+    let next = from.join(location).ok()?;
+    (from.scheme() == "http" || next.scheme() == "https").then_some(next)
+}
+
+/// One of the requests under way to an origin; held until its body ends, because a response is
+/// not over at its head.
+#[derive(Debug)]
+struct Permit {
+    under_way: Arc<Mutex<HashMap<String, usize>>>,
+    authority: String,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = under_way.get_mut(&self.authority) {
+            *count -= 1;
+            if *count == 0 {
+                under_way.remove(&self.authority);
+            }
+        }
+    }
+}
+
+/// An origin's body, read chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct OriginBody {
+    body: Incoming,
+    idle: Duration,
+    _permit: Permit,
+}
+
+impl OriginBody {
+    /// The next chunk; `None` at the announced end. Trailers are dropped: a cache need not keep
+    /// them (RFC 9110 §6.5.1).
+    pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
+        loop {
+            let frame = match time::timeout(self.idle, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(Some(Err(error))) => return Some(Err(BodyError::Cut(chain(&error)))),
+                Ok(None) => return None,
+                Err(_elapsed) => {
+                    return Some(Err(BodyError::Cut(format!("silent for {:?}", self.idle))));
+                }
+            };
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                return Some(Ok(data));
+            }
+        }
+    }
+}
+
+/// An error with its causes, each once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        let cause = error.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        next = error.source();
+    }
+    text
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,205 @@
+//! Fills that ask another node: the owner and its replicas, or the previous owner.
+
+use std::time::Duration;
+
+use http::HeaderValue;
+use koorde_proto::cache::v1::{FetchRequest, Mode};
+use tracing::{Instrument, debug, info_span};
+
+use super::{
+    answer::Head,
+    clock,
+    fill::{Fill, Intake, content_length},
+    peers::{PeerBody, PeerError},
+    wire::{self, PeerHead},
+};
+use crate::{
+    outcome::{CacheResult, Tier},
+    policy::{Carried, Selecting, StoredHead, fields::connection, vary},
+    ring::protocol::Member,
+};
+
+/// What the previous owner may take for its answer. It answers from memory or from a fill at the
+/// origin, so this bounds only how long a broken one holds up a new owner's first misses.
+const PEEK: Duration = Duration::from_secs(10);
+
+impl Fill {
+    /// Asks the owners, best first. False when none could be reached: then it is up to us.
+    pub(crate) async fn from_owners(&mut self) -> bool {
+        for owner in std::mem::take(&mut self.miss.owners) {
+            let timeout = self.node.config.fetch.timeout;
+            match self.ask(&owner, Mode::Forward, timeout).await {
+                Ok((head, body, started)) => {
+                    self.relay_peer(head, body, started, false).await;
+                    return true;
+                }
+                Err(PeerError::Failed(error)) => {
+                    self.relay().head(Err(error));
+                    return true;
+                }
+                Err(PeerError::Unreachable(why)) => {
+                    debug!(owner = %owner.name, why, "Owner unreachable; trying the next.");
+                    self.miss.detail = Some("owner-unreachable");
+                }
+            }
+        }
+        false
+    }
+
+    /// A node that has just joined asks whoever owned the key before it (warm join): the response
+    /// is there, or on its way from the origin already.
+    pub(crate) async fn from_previous_owner(&mut self) -> bool {
+        let Some(previous) = self.previous_owner() else {
+            return false;
+        };
+        match self.ask(&previous, Mode::Peek, PEEK).await {
+            Ok((head, body, started)) if head.carried.is_some() => {
+                self.relay_peer(head, body, started, true).await;
+                true
+            }
+            Ok(_) | Err(_) => false,
+        }
+    }
+
+    fn previous_owner(&self) -> Option<Member> {
+        let warm = self.node.config.ring.warm_join;
+        let view = self.node.view.load();
+        let joined = view.joined_at()?;
+        if clock::now().instant.saturating_duration_since(joined) > warm
+            || self.miss.detail.is_some()
+        {
+            return None;
+        }
+        let id = self.node.hasher.key_id(self.miss.key.as_bytes());
+        let me = view.me().id;
+        view.owners(id, 2)
+            .into_iter()
+            .find(|member| member.id != me)
+            .cloned()
+    }
+
+    async fn ask(
+        &self,
+        peer: &Member,
+        mode: Mode,
+        timeout: Duration,
+    ) -> Result<(PeerHead, PeerBody, std::time::Instant), PeerError> {
+        let span = info_span!("koorde.peer.get", peer = %peer.name);
+        let mut fields = self.miss.request.fields.clone();
+        connection::strip_request(&mut fields);
+        let mut trace = http::HeaderMap::new();
+        (self.node.propagation.inject)(&span, &mut trace);
+        let text = |name| {
+            trace
+                .get(name)
+                .and_then(|v: &HeaderValue| v.to_str().ok())
+                .unwrap_or("")
+        };
+        let request = FetchRequest {
+            version: wire::VERSION,
+            cluster: self.node.cluster.clone(),
+            key: self.miss.key.as_bytes().to_vec().into(),
+            method: self.miss.request.method.to_string(),
+            fields: wire::fields(&fields),
+            timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
+            mode: mode.into(),
+            traceparent: text("traceparent").to_owned(),
+            tracestate: text("tracestate").to_owned(),
+        };
+        let started = clock::now().instant;
+        let fetch = self
+            .node
+            .peers
+            .fetch(peer.addr, request, timeout)
+            .instrument(span);
+        tokio::select! {
+            answer = fetch => answer.map(|(head, body)| (head, body, started)),
+            // The ring often knows of a death before the connection does.
+            () = self.node.driver.gone(peer.id) => Err(PeerError::Unreachable("left the ring".to_owned())),
+        }
+    }
+
+    /// Passes a peer's answer on to our waiters; keeps it as a hot copy, or, if we own it now, in
+    /// the store.
+    async fn relay_peer(
+        &mut self,
+        head: PeerHead,
+        mut body: PeerBody,
+        started: std::time::Instant,
+        ours: bool,
+    ) {
+        let now = clock::now().instant;
+        let store = if ours {
+            &self.node.store
+        } else {
+            &self.node.hot
+        };
+        let shared = head.carried.and_then(|carried| {
+            // The age grew while it travelled; counting the whole call errs to the safe side.
+            let travelled = now.saturating_duration_since(started);
+            let carried = Carried {
+                age: carried.age.saturating_add(travelled),
+                ..carried
+            };
+            let names = vary::names(&head.fields)?;
+            let selecting = Selecting::new(names, &self.miss.request.fields);
+            let (status, fields) = (head.status, head.fields.clone());
+            Some(StoredHead::from_peer(
+                status,
+                fields,
+                selecting,
+                carried,
+                now,
+                &self.node.policy,
+            ))
+        });
+        let fits = content_length(&head.fields).is_none_or(|length| length <= store.ceiling());
+        let is_get = self.miss.request.method == http::Method::GET;
+        let keeps = is_get
+            && fits
+            && store.capacity() > 0
+            && shared.as_ref().is_some_and(|s| s.is_fresh(now));
+        self.learn(shared.as_ref());
+        self.announce(keeps);
+        let fields = shared
+            .as_ref()
+            .map_or(head.fields, |shared| shared.fields.clone());
+        self.relay().head(Ok(std::sync::Arc::new(Head {
+            status: head.status,
+            fields,
+            shared: shared.clone(),
+            stored: None,
+            result: head.result,
+            tier: if head.result == CacheResult::Miss {
+                Tier::Origin
+            } else {
+                Tier::Peer
+            },
+            fwd_status: Some(head.status),
+            kept: ours && keeps,
+            via: head.cache_status,
+            detail: self.miss.detail,
+        })));
+        let limit = store.ceiling();
+        let mut intake = Intake::new(self, keeps, limit);
+        let ended = loop {
+            match body.chunk().await {
+                Some(Ok(chunk)) => {
+                    if let Err(ended) = intake.take(chunk).await {
+                        break Err(ended);
+                    }
+                }
+                Some(Err(error)) => break Err(error),
+                None => break Ok(()),
+            }
+        };
+        let kept = intake.kept();
+        drop(intake);
+        let store = if ours {
+            &self.node.store
+        } else {
+            &self.node.hot
+        };
+        self.finish(ended, shared.filter(|_| kept), store);
+    }
+}

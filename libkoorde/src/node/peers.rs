@@ -1,0 +1,269 @@
+//! Connections to other nodes: ring messages one way, fetches there and back.
+//!
+//! Each peer has two connections, so that a slow reader of a large body can't hold up the ring's
+//! messages, whose delay would look like a death.
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use koorde_proto::{
+    cache::v1::{
+        FetchRequest, InspectReply, InspectRequest, cache_client::CacheClient, fetch_reply::Part,
+    },
+    ring::v1::{Envelope, ring_client::RingClient},
+};
+use tokio::{sync::mpsc, time};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{
+    Code, Status, Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    tasks::Tasks,
+    wire::{self, PeerHead},
+};
+use crate::{
+    error::{BodyError, FetchError},
+    metrics::{Metrics, count},
+};
+
+/// Ring messages that may wait for one peer. The ring's timers resend what is dropped.
+const QUEUE: usize = 256;
+/// Peers connected at once: 2R + 1 members and the de Bruijn pointers' nodes, with room.
+const MAX_PEERS: usize = 4096;
+const CONNECT: Duration = Duration::from_secs(1);
+/// A peer that does not even answer a ping for so long is gone, whatever it has promised.
+const KEEPALIVE: Duration = Duration::from_secs(2);
+
+/// Why a peer's answer is no answer.
+#[derive(Debug)]
+pub(crate) enum PeerError {
+    /// The peer's trouble: another node may do better.
+    Unreachable(String),
+    /// It has the answer that there is none; asking another would not help.
+    Failed(FetchError),
+}
+
+/// Clients for other nodes.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    ring: Mutex<BTreeMap<SocketAddr, mpsc::Sender<Envelope>>>,
+    data: Mutex<BTreeMap<SocketAddr, Channel>>,
+    unreachable: mpsc::Sender<SocketAddr>,
+    tasks: Tasks,
+    metrics: Arc<Metrics>,
+}
+
+impl Peers {
+    /// Addresses that could not be reached go to `unreachable`.
+    pub(crate) fn new(
+        unreachable: mpsc::Sender<SocketAddr>,
+        tasks: Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            ring: Mutex::default(),
+            data: Mutex::default(),
+            unreachable,
+            tasks,
+            metrics,
+        }
+    }
+
+    /// Queues a ring message. Never waits; what can't be queued is lost, as the ring expects.
+    pub(crate) fn deliver(&self, to: SocketAddr, mut envelope: Envelope) {
+        let mut table = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        // Twice: a queue may have closed since it was last used.
+        for _ in 0..2 {
+            if table.len() >= MAX_PEERS && !table.contains_key(&to) {
+                break;
+            }
+            let queue = table.entry(to).or_insert_with(|| self.open(to));
+            match queue.try_send(envelope) {
+                Ok(()) => return count(&self.metrics.ring_messages, "sent"),
+                Err(mpsc::error::TrySendError::Full(_)) => break,
+                Err(mpsc::error::TrySendError::Closed(back)) => envelope = back,
+            }
+            table.remove(&to);
+        }
+        count(&self.metrics.ring_messages, "dropped");
+    }
+
+    /// One stream of messages to one peer; ends when it breaks, and the next message opens another.
+    fn open(&self, to: SocketAddr) -> mpsc::Sender<Envelope> {
+        let (queue, messages) = mpsc::channel(QUEUE);
+        let unreachable = self.unreachable.clone();
+        self.tasks.spawn(async move {
+            let mut client = RingClient::new(channel(to));
+            // Resolves only when the stream ends: by the peer's leaving, by a failure to connect.
+            let _why = client.deliver(ReceiverStream::new(messages)).await;
+            // Full means that the driver has enough to do; silence will tell it the same.
+            let _ = unreachable.try_send(to);
+        });
+        queue
+    }
+
+    /// Closes the connections to a peer that is gone.
+    pub(crate) fn forget(&self, peer: SocketAddr) {
+        self.ring
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&peer);
+        self.data
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&peer);
+    }
+
+    fn channel(&self, to: SocketAddr) -> Channel {
+        let mut table = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.len() >= MAX_PEERS && !table.contains_key(&to) {
+            table.pop_first();
+        }
+        table.entry(to).or_insert_with(|| channel(to)).clone()
+    }
+
+    /// Asks a peer and waits for the head of its answer.
+    pub(crate) async fn fetch(
+        &self,
+        to: SocketAddr,
+        request: FetchRequest,
+        timeout: Duration,
+    ) -> Result<(PeerHead, PeerBody), PeerError> {
+        let started = super::clock::now().instant;
+        let answer = self.fetch_head(to, request, timeout).await;
+        let elapsed = super::clock::now().instant - started;
+        self.metrics.peer_seconds.observe(elapsed.as_secs_f64());
+        let kind = match &answer {
+            Ok(_) => "ok",
+            Err(PeerError::Failed(FetchError::NotStored)) => "not_stored",
+            Err(PeerError::Failed(_)) => "origin",
+            Err(PeerError::Unreachable(_)) => "unreachable",
+        };
+        count(&self.metrics.peer_fetches, kind);
+        if let Err(PeerError::Unreachable(_)) = answer {
+            // Redial next time; and let the ring look into it.
+            self.data
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&to);
+            let _ = self.unreachable.try_send(to);
+        }
+        answer
+    }
+
+    async fn fetch_head(
+        &self,
+        to: SocketAddr,
+        request: FetchRequest,
+        timeout: Duration,
+    ) -> Result<(PeerHead, PeerBody), PeerError> {
+        let mut client =
+            CacheClient::new(self.channel(to)).max_decoding_message_size(wire::MAX_MESSAGE);
+        let head = async {
+            let mut parts = client.fetch(request).await.map_err(refused)?.into_inner();
+            let first = parts.message().await.map_err(refused)?;
+            Ok((parts, first.and_then(|reply| reply.part)))
+        };
+        let (parts, first) = match time::timeout(timeout, head).await {
+            Ok(result) => result?,
+            Err(_elapsed) => {
+                return Err(PeerError::Unreachable(format!(
+                    "no answer within {timeout:?}"
+                )));
+            }
+        };
+        match first {
+            Some(Part::Head(head)) => {
+                let head = wire::head(head).map_err(PeerError::Unreachable)?;
+                Ok((
+                    head,
+                    PeerBody {
+                        parts,
+                        read: 0,
+                        ended: false,
+                    },
+                ))
+            }
+            Some(Part::Failed(failed)) => Err(PeerError::Failed(wire::failed(&failed))),
+            _ => Err(PeerError::Unreachable("the answer has no head".to_owned())),
+        }
+    }
+
+    /// Asks a peer what it has under a key, for an operator.
+    pub(crate) async fn inspect(
+        &self,
+        to: SocketAddr,
+        request: InspectRequest,
+        timeout: Duration,
+    ) -> Result<InspectReply, PeerError> {
+        let mut client = CacheClient::new(self.channel(to));
+        match time::timeout(timeout, client.inspect(request)).await {
+            Ok(reply) => Ok(reply.map_err(refused)?.into_inner()),
+            Err(_elapsed) => Err(PeerError::Unreachable(format!(
+                "no answer within {timeout:?}"
+            ))),
+        }
+    }
+}
+
+fn refused(status: Status) -> PeerError {
+    match status.code() {
+        Code::ResourceExhausted => PeerError::Failed(FetchError::Overloaded("a peer's fills")),
+        _ => PeerError::Unreachable(format!("{}: {}", status.code(), status.message())),
+    }
+}
+
+fn channel(to: SocketAddr) -> Channel {
+    Endpoint::from_shared(format!("http://{to}"))
+        .expect("an address makes a valid URI")
+        .connect_timeout(CONNECT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(16 << 20)
+        .connect_lazy()
+}
+
+/// A peer's body, read chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct PeerBody {
+    parts: Streaming<koorde_proto::cache::v1::FetchReply>,
+    read: u64,
+    ended: bool,
+}
+
+impl PeerBody {
+    /// The next chunk; `None` after an End that agrees with what was read. A stream that stops
+    /// without one was cut off, even though gRPC may call it a success.
+    pub(crate) async fn chunk(&mut self) -> Option<Result<bytes::Bytes, BodyError>> {
+        if self.ended {
+            return None;
+        }
+        let part = match self.parts.message().await {
+            Ok(reply) => reply.and_then(|reply| reply.part),
+            Err(status) => return Some(Err(BodyError::Cut(format!("peer: {}", status.message())))),
+        };
+        let cut = |why: String| Some(Err(BodyError::Cut(why)));
+        match part {
+            Some(Part::Chunk(chunk)) => {
+                self.read += chunk.data.len() as u64;
+                Some(Ok(chunk.data))
+            }
+            Some(Part::End(end)) if end.length == self.read => {
+                self.ended = true;
+                None
+            }
+            Some(Part::End(end)) => cut(format!("{} of {} bytes came", self.read, end.length)),
+            Some(Part::Failed(failed)) => cut(failed.message),
+            Some(Part::Head(_)) => cut("a second head".to_owned()),
+            None => cut("the peer stopped".to_owned()),
+        }
+    }
+}

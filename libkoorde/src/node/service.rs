@@ -1,0 +1,219 @@
+//! What peers may ask of this node, over gRPC: deliver ring messages, fetch, inspect.
+
+use std::{
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use futures_util::{Stream, StreamExt, stream};
+use http::HeaderMap;
+use http_body_util::BodyExt;
+use koorde_proto::{
+    cache::v1::{
+        Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, Mode,
+        cache_server::{Cache, CacheServer},
+        fetch_reply::Part,
+    },
+    ring::v1::{DeliverReply, Envelope, ring_server::RingServer},
+};
+use tonic::{Request, Response, Status, Streaming, body::Body as TonicBody};
+use tower::Service;
+use tracing::{Instrument, info_span};
+
+use super::{
+    Inner,
+    answer::{Answer, Body},
+    fetch::Hop,
+    wire,
+};
+use crate::{
+    error::FetchError,
+    metrics::count,
+    policy::{CacheKey, vary},
+};
+
+/// Serves both gRPC services of a node; a tower service, so that the accept loop needs no router.
+#[derive(Clone, Debug)]
+pub(crate) struct PeerService {
+    ring: RingServer<Doors>,
+    cache: CacheServer<Doors>,
+}
+
+#[derive(Clone, Debug)]
+struct Doors {
+    node: Arc<Inner>,
+}
+
+impl PeerService {
+    pub(crate) fn new(node: &Arc<Inner>) -> Self {
+        let doors = Doors {
+            node: Arc::clone(node),
+        };
+        Self {
+            ring: RingServer::new(doors.clone()).max_decoding_message_size(wire::MAX_MESSAGE),
+            cache: CacheServer::new(doors).max_decoding_message_size(wire::MAX_MESSAGE),
+        }
+    }
+}
+
+impl Service<http::Request<hyper::body::Incoming>> for PeerService {
+    type Response = http::Response<TonicBody>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<hyper::body::Incoming>) -> Self::Future {
+        // The other service answers unknown paths with gRPC's "unimplemented".
+        if request.uri().path().starts_with("/koorde.ring.v1.Ring/") {
+            Box::pin(self.ring.call(request.map(TonicBody::new)))
+        } else {
+            Box::pin(self.cache.call(request.map(TonicBody::new)))
+        }
+    }
+}
+
+impl Doors {
+    /// Only nodes of this cluster that speak this version.
+    fn admit(&self, version: u32, cluster: &str) -> Result<(), Status> {
+        if version != wire::VERSION {
+            count(&self.node.metrics.ring_messages, "refused");
+            let text = format!("peer speaks version {version}, this node {}", wire::VERSION);
+            return Err(Status::failed_precondition(text));
+        }
+        if cluster != self.node.cluster {
+            count(&self.node.metrics.ring_messages, "refused");
+            return Err(Status::permission_denied(
+                "another cluster: ring.secret differs",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl koorde_proto::ring::v1::ring_server::Ring for Doors {
+    async fn deliver(
+        &self,
+        request: Request<Streaming<Envelope>>,
+    ) -> Result<Response<DeliverReply>, Status> {
+        let mut envelopes = request.into_inner();
+        let metrics = &self.node.metrics;
+        while let Some(envelope) = envelopes.message().await? {
+            self.admit(envelope.version, &envelope.cluster)?;
+            let (from, message) = match wire::message(envelope) {
+                Ok(message) => message,
+                Err(why) => {
+                    count(&metrics.ring_messages, "refused");
+                    return Err(Status::invalid_argument(why));
+                }
+            };
+            let taken = self.node.driver.message(from, message);
+            count(
+                &metrics.ring_messages,
+                if taken { "received" } else { "dropped" },
+            );
+        }
+        Ok(Response::new(DeliverReply {}))
+    }
+}
+
+type Replies = Pin<Box<dyn Stream<Item = Result<FetchReply, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Cache for Doors {
+    type FetchStream = Replies;
+
+    async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Replies>, Status> {
+        let asked = request.into_inner();
+        self.admit(asked.version, &asked.cluster)?;
+        let mode = asked.mode();
+        let span = info_span!("koorde.peer.serve", otel.kind = "server");
+        let trace = wire::trace(&asked);
+        (self.node.propagation.extract)(&span, &trace);
+        let request = wire::request(asked).map_err(Status::invalid_argument)?;
+        let answer = async {
+            match mode {
+                Mode::Forward => self.node.fetch(request, Hop::Forwarded).await,
+                Mode::Peek => self.node.peek(request).await,
+            }
+        };
+        let replies: Replies = match answer.instrument(span).await {
+            Ok(answer) => replies(answer),
+            Err(error) => Box::pin(stream::iter([Ok(failed(&error))])),
+        };
+        Ok(Response::new(replies))
+    }
+
+    async fn inspect(
+        &self,
+        request: Request<InspectRequest>,
+    ) -> Result<Response<InspectReply>, Status> {
+        let asked = request.into_inner();
+        self.admit(asked.version, &asked.cluster)?;
+        let key = CacheKey::from_bytes(&asked.key)
+            .map_err(|e| Status::invalid_argument(e.to_string()))?;
+        Ok(Response::new(self.node.inspect(&key)))
+    }
+}
+
+impl Inner {
+    /// What this node has under a key.
+    pub(crate) fn inspect(&self, key: &CacheKey) -> InspectReply {
+        let now = super::clock::now().instant;
+        let flight = self.memo.flight(key, &HeaderMap::new());
+        let variants = self.store.get(key);
+        InspectReply {
+            variants: variants
+                .iter()
+                .flat_map(|v| &v.all)
+                .map(|stored| wire::variant(stored, now))
+                .collect(),
+            filling: self.flights.get(&flight).is_some(),
+            uncacheable: self.memo.is_uncacheable(&flight),
+        }
+    }
+}
+
+fn failed(error: &FetchError) -> FetchReply {
+    FetchReply {
+        part: Some(Part::Failed(wire::failure(error))),
+    }
+}
+
+/// The answer as a stream: its head, its body as it comes, and its end.
+fn replies(answer: Answer) -> Replies {
+    // A response that varies by what can't be named is nobody else's.
+    let carried = answer
+        .carried
+        .filter(|_| vary::names(&answer.fields).is_some());
+    let head = Part::Head(wire::answer_head(&answer, carried));
+    let head = stream::iter([Ok(FetchReply { part: Some(head) })]);
+    let body = stream::unfold(Some((answer.body, 0u64)), next_part);
+    Box::pin(head.chain(body))
+}
+
+async fn next_part(
+    state: Option<(Body, u64)>,
+) -> Option<(Result<FetchReply, Status>, Option<(Body, u64)>)> {
+    let (mut body, sent) = state?;
+    let (part, rest) = match body.frame().await {
+        Some(Ok(frame)) => {
+            let data = frame.into_data().unwrap_or_default();
+            let sent = sent + data.len() as u64;
+            (Part::Chunk(Chunk { data }), Some((body, sent)))
+        }
+        Some(Err(error)) => (Part::Failed(wire::cut(&error)), None),
+        None => (Part::End(End { length: sent }), None),
+    };
+    Some((Ok(FetchReply { part: Some(part) }), rest))
+}
+
+/// Where a connection comes from is not who is asking; kept for the log alone.
+pub(crate) fn log_refused(from: SocketAddr) {
+    tracing::debug!(%from, "Peer connection refused: at ring.max_peer_connections.");
+}

@@ -1,0 +1,205 @@
+//! Protobuf ↔ ours: with its `ring` half, the only place that names both. What is malformed or out of bounds is
+//! refused here, so nothing behind it has to wonder.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use koorde_proto::cache::v1::{self as proto, failed::Kind};
+
+use super::{Request, answer::Answer};
+use crate::{
+    error::{BodyError, FetchError},
+    outcome::CacheResult,
+    policy::{CacheKey, Carried},
+    store::Stored,
+};
+
+mod ring;
+pub(crate) use ring::{Sender, message};
+
+/// Version of the protocol and of the rules by which keys are made and hashed.
+pub(crate) const VERSION: u32 = 1;
+
+/// Largest message accepted, in bytes. A chunk is what one read of an origin gave, a full exchange
+/// of membership some 30 kB.
+pub(crate) const MAX_MESSAGE: usize = 4 << 20;
+
+/// Fields of one message, at most: hyper's own default for what it parses.
+const MAX_FIELDS: usize = 256;
+
+pub(crate) fn fields(fields: &HeaderMap) -> Vec<proto::Field> {
+    fields
+        .iter()
+        .map(|(name, value)| field(name, value))
+        .collect()
+}
+
+fn field(name: &HeaderName, value: &HeaderValue) -> proto::Field {
+    let value = Bytes::copy_from_slice(value.as_bytes());
+    proto::Field {
+        name: name.as_str().to_owned(),
+        value,
+    }
+}
+
+pub(crate) fn field_map(fields: Vec<proto::Field>) -> Result<HeaderMap, String> {
+    if fields.len() > MAX_FIELDS {
+        return Err(format!("{} fields, at most {MAX_FIELDS}", fields.len()));
+    }
+    let mut map = HeaderMap::with_capacity(fields.len());
+    for proto::Field { name, value } in fields {
+        let field =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("field name {name:?}"))?;
+        let value =
+            HeaderValue::from_maybe_shared(value).map_err(|_| format!("value of field {name}"))?;
+        map.append(field, value);
+    }
+    Ok(map)
+}
+
+/// A peer's request, as if its client had asked us.
+pub(crate) fn request(asked: proto::FetchRequest) -> Result<Request, String> {
+    let key = CacheKey::from_bytes(&asked.key).map_err(|error| format!("key: {error}"))?;
+    let method = match asked.method.as_str() {
+        "GET" => Method::GET,
+        "HEAD" => Method::HEAD,
+        other => return Err(format!("method {other:?}: must be GET or HEAD")),
+    };
+    Ok(Request {
+        method,
+        target: key.target(),
+        fields: field_map(asked.fields)?,
+    })
+}
+
+/// The trace context of a peer's request, as fields.
+pub(crate) fn trace(asked: &proto::FetchRequest) -> HeaderMap {
+    let mut fields = HeaderMap::new();
+    for (name, value) in [
+        ("traceparent", &asked.traceparent),
+        ("tracestate", &asked.tracestate),
+    ] {
+        if !value.is_empty()
+            && let Ok(value) = HeaderValue::try_from(value)
+        {
+            fields.insert(name, value);
+        }
+    }
+    fields
+}
+
+/// The head of a peer's answer.
+#[derive(Debug)]
+pub(crate) struct PeerHead {
+    pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
+    pub(crate) cache_status: Vec<HeaderValue>,
+    pub(crate) carried: Option<Carried>,
+    pub(crate) result: CacheResult,
+}
+
+pub(crate) fn head(head: proto::Head) -> Result<PeerHead, String> {
+    let status = u16::try_from(head.status)
+        .ok()
+        .and_then(|status| StatusCode::from_u16(status).ok());
+    let carried = head.shared.map(|shared| Carried {
+        age: Duration::from_millis(shared.age_ms),
+        lifetime: Duration::from_millis(shared.lifetime_ms),
+    });
+    let cache_status = head
+        .cache_status
+        .into_iter()
+        .map(HeaderValue::try_from)
+        .collect::<Result<_, _>>();
+    Ok(PeerHead {
+        status: status.ok_or_else(|| format!("status {}", head.status))?,
+        fields: field_map(head.fields)?,
+        cache_status: cache_status.map_err(|_| "a member of Cache-Status".to_owned())?,
+        carried,
+        // A newer peer may know more words; what it did is only told on, never acted on.
+        result: CacheResult::parse(&head.outcome).unwrap_or(CacheResult::Miss),
+    })
+}
+
+pub(crate) fn answer_head(answer: &Answer, carried: Option<Carried>) -> proto::Head {
+    let member = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+    proto::Head {
+        status: answer.status.as_u16().into(),
+        fields: fields(&answer.fields),
+        cache_status: answer.cache_status.iter().map(member).collect(),
+        shared: carried.map(|carried| proto::Shared {
+            age_ms: millis(carried.age),
+            lifetime_ms: millis(carried.lifetime),
+        }),
+        outcome: answer.outcome.result.as_str().to_owned(),
+    }
+}
+
+pub(crate) fn variant(stored: &Stored, now: Instant) -> proto::Variant {
+    let head = &stored.head;
+    let selecting = head.selecting.pairs().map(|(name, value)| proto::Field {
+        name: name.as_str().to_owned(),
+        value: Bytes::copy_from_slice(value.unwrap_or_default()),
+    });
+    proto::Variant {
+        status: head.status.as_u16().into(),
+        fields: fields(&head.fields),
+        selecting: selecting.collect(),
+        length: stored.length,
+        age_ms: millis(head.current_age(now)),
+        lifetime_ms: millis(head.lifetime),
+    }
+}
+
+pub(crate) fn failure(error: &FetchError) -> proto::Failed {
+    let kind = match error {
+        FetchError::Denied { .. } => Kind::Denied,
+        FetchError::Origin(_) => Kind::Origin,
+        FetchError::OriginTimeout(_) => Kind::OriginTimeout,
+        FetchError::Overloaded(_) => Kind::Overloaded,
+        FetchError::NotStored => Kind::NotStored,
+    };
+    let (message, milliseconds) = match error {
+        FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
+        FetchError::Origin(why) => (why.clone(), 0),
+        FetchError::OriginTimeout(ms) => (String::new(), *ms),
+        FetchError::Overloaded(_) | FetchError::NotStored => (error.to_string(), 0),
+    };
+    proto::Failed {
+        kind: kind.into(),
+        message,
+        milliseconds,
+    }
+}
+
+pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
+    match failed.kind() {
+        Kind::OriginTimeout => FetchError::OriginTimeout(failed.milliseconds),
+        Kind::Denied => {
+            let (reason, target) = failed
+                .message
+                .split_once(' ')
+                .unwrap_or(("", &failed.message));
+            FetchError::Denied {
+                reason: super::egress::reason(reason),
+                target: target.to_owned(),
+            }
+        }
+        Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
+        Kind::NotStored => FetchError::NotStored,
+        Kind::Origin | Kind::Unspecified => FetchError::Origin(failed.message.clone()),
+    }
+}
+
+pub(crate) fn cut(error: &BodyError) -> proto::Failed {
+    proto::Failed {
+        kind: Kind::Origin.into(),
+        message: error.to_string(),
+        milliseconds: 0,
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,7 @@
+//! What the tests share: the simulator of the ring, and real nodes and origins on loopback.
+
+pub mod cluster;
+pub mod oracle;
+pub mod origin;
+pub mod rules;
+pub mod sim;
