@@ -24,6 +24,14 @@ impl Oracle {
         self.view.members()
     }
 
+    /// Whether `owner` may own `key`: the best of its candidates. With more than R members the R-th
+    /// candidate differs while a join is on its way, so the second best will do as well.
+    #[must_use]
+    pub fn may_own(&self, key: KeyId, owner: Id) -> bool {
+        let count = if self.view.members().len() > self.neighbors { 2 } else { 1 };
+        self.view.owners(key, count).iter().any(|member| member.id == owner)
+    }
+
     /// Who ought to own `key`.
     ///
     /// # Panics
@@ -67,8 +75,16 @@ impl Oracle {
         if known == expected {
             return Ok(());
         }
-        let lacks = expected.iter().filter(|id| known.binary_search(id).is_err()).count();
-        let surplus = known.iter().filter(|id| expected.binary_search(id).is_err()).count();
-        Err(format!("{}: knows {}, lacks {lacks}, {surplus} too many", me.name, known.len()))
+        // Where on the ring, counted from the node: +1 is its successor.
+        let place = |id: &u64| {
+            let at_id = ideal.partition_point(|member| member.id.0 < *id);
+            let ahead = (at_id + n - at) % n;
+            if ahead > n / 2 { ahead as i64 - n as i64 } else { ahead as i64 }
+        };
+        let lacks: Vec<i64> =
+            expected.iter().filter(|id| known.binary_search(id).is_err()).map(place).collect();
+        let surplus: Vec<i64> =
+            known.iter().filter(|id| expected.binary_search(id).is_err()).map(place).collect();
+        Err(format!("{}: knows {}, lacks {lacks:?}, has {surplus:?}", me.name, known.len()))
     }
 }

@@ -32,6 +32,8 @@ pub struct Sim {
     pub config: RingConfig,
     /// Check the invariants after each step of one node in this many; 1: always.
     pub check_every: u64,
+    /// Print everything this node hears and says: for a seed that fails.
+    pub trace: Option<usize>,
     /// Ended look-ups, in order; taken by the caller.
     pub outcomes: Vec<Outcome>,
     /// Everything else the nodes said: when, who, what.
@@ -130,6 +132,7 @@ impl Sim {
             rules: Rules::default(),
             config,
             check_every: 1,
+            trace: None,
             outcomes: Vec::new(),
             events: Vec::new(),
             seed,
@@ -447,6 +450,9 @@ impl Sim {
     fn feed(&mut self, index: usize, input: Input) {
         let now = self.instant();
         self.note(index, &input);
+        if self.trace == Some(index) {
+            println!("{:?} koorde-{index} <- {input:?}", self.now);
+        }
         let Some(ring) = self.nodes[index].ring.as_mut() else { return };
         ring.handle(now, input);
         if self.order.is_multiple_of(self.check_every)
@@ -460,6 +466,9 @@ impl Sim {
         }
         let wake = ring.deadline().saturating_duration_since(self.epoch);
         for output in outputs {
+            if self.trace == Some(index) {
+                println!("{:?} koorde-{index} -> {output:?}", self.now);
+            }
             match output {
                 Output::Send { to, message } => self.send(index, to, message),
                 Output::Event(event) => self.on_event(index, event),
@@ -531,7 +540,7 @@ impl Sim {
         let node = &self.nodes[index_of(owner.addr)];
         let new = node.started + SETTLING > self.now;
         let lives = node.ring.is_some() && !node.leaving;
-        lives && (new || owner.id == old.owner(key) || owner.id == all.owner(key))
+        lives && (new || old.may_own(key, owner.id) || all.may_own(key, owner.id))
     }
 
     /// Mixes what happens into the fingerprint (FNV-1a over the debug form of the input).

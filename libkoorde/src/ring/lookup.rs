@@ -51,6 +51,8 @@ struct Hop {
     to: Id,
     addr: SocketAddr,
     tries: u32,
+    /// To its home or owner: silence is told of, not just routed around.
+    last: bool,
     tried: Vec<Id>,
 }
 
@@ -204,12 +206,15 @@ impl Ring {
         }
         let mut lookup = pending.received;
         lookup.remaining -= now.saturating_duration_since(pending.at);
-        if pending.sent.direct || pending.sent.imaginary == lookup.imaginary {
+        if pending.last {
             self.report(now, pending.to);
             if lookup.avoid.len() < Lookup::MAX_AVOID {
                 lookup.avoid.push(pending.to);
             }
         }
+        // Nobody tells us of the death of a node so far away: the next list will know.
+        self.pointers.forget(pending.to);
+        self.learned.forget(pending.to);
         pending.tried.push(pending.to);
         if pending.sent.direct || pending.tried.len() <= MAX_TRIED {
             self.forward(now, lookup, pending.tried);
@@ -259,6 +264,7 @@ impl Ring {
                         to,
                         addr,
                         tries,
+                        last,
                         tried,
                     };
                     self.lookups.hops.insert(hop, pending);
@@ -273,6 +279,11 @@ impl Ring {
         if matches!(lookup.purpose, Purpose::Find) {
             if let Some(next) = self.next_owner(lookup, false) {
                 return next;
+            }
+            // We were chosen by somebody who knows this arc better than we do just now. Ask the
+            // home; if we are chosen again, believe it.
+            if lookup.direct && lookup.redirects > 0 && RingView::may_own(&self.me, self.phase) {
+                return Next::Here(vec![self.me.clone()]);
             }
         } else if self.neighbors.is_complete() {
             return Next::Here(Vec::new());

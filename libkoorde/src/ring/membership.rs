@@ -21,6 +21,8 @@ const RECENT: Duration = Duration::from_secs(3);
 const MAX_RECENT: usize = 64;
 /// Most tombstones in a full exchange.
 const MAX_GONE: usize = 128;
+/// How old they may be: whoever was cut off for longer learns of older ones by asking.
+const GONE_AGE: Duration = Duration::from_secs(30);
 /// How often a dead member is told so.
 const TELL_AGAIN: Duration = Duration::from_millis(500);
 
@@ -110,21 +112,49 @@ impl Ring {
     }
 
     pub(super) fn on_changes(&mut self, now: Instant, from: SocketAddr, changes: Vec<Change>) {
+        let mut news = Vec::new();
         for change in changes.into_iter().take(Message::MAX_CHANGES) {
-            match change {
+            match &change {
                 Change::Alive(member) => {
-                    self.tell_if_dead(now, &member);
-                    self.learn(now, member);
+                    self.tell_if_dead(now, member);
+                    if self.learn(now, member.clone()) {
+                        news.push(change);
+                    }
                 }
                 Change::Gone(gone) if gone.member.id == self.me.id => {
                     self.on_dead_notice(now, from, gone.member.incarnation);
                 }
                 Change::Gone(gone) => {
-                    self.lose(now, gone);
+                    let was_known = self.neighbors.get(gone.member.id).is_some();
+                    if self.lose(now, gone.clone()) && was_known {
+                        news.push(change);
+                    }
                 }
             }
         }
         self.trim(now);
+        self.pass_along(from, news);
+    }
+
+    /// In a ring too large to know, a member that a whole run of nodes has missed is mended at the
+    /// ends of the run: what a neighbour teaches us goes on to the other neighbour, until it is no
+    /// news. Otherwise the mending would take a period for each of up to R nodes.
+    fn pass_along(&mut self, from: SocketAddr, news: Vec<Change>) {
+        if news.is_empty() || self.neighbors.is_complete() {
+            return;
+        }
+        let successor = self.neighbors.successor().map(|entry| entry.member.addr);
+        let predecessor = self.neighbors.predecessor().map(|entry| entry.member.addr);
+        let on = if successor == Some(from) {
+            predecessor
+        } else if predecessor == Some(from) {
+            successor
+        } else {
+            None
+        };
+        if let Some(to) = on {
+            self.send(to, Message::Changes(news));
+        }
     }
 
     /// Somebody holds a tombstone for us: outbid it.
@@ -166,25 +196,23 @@ impl Ring {
         for gone in sync.gone.into_iter().take(MAX_GONE) {
             self.on_hearsay_of_end(now, from, gone);
         }
-        let mut new = 0;
+        let mut learned = Vec::new();
         for member in &members {
             self.tell_if_dead(now, member);
-            new += usize::from(self.learn(now, member.clone()));
+            if self.learn(now, member.clone()) {
+                learned.push(member.clone());
+            }
         }
+        let new = learned.len();
         if !sync.complete {
             self.extend_along(now, &members);
         }
         self.trim(now);
-        if new == 0 {
-            return;
-        }
-        if was_alone {
-            self.push(&Change::Alive(self.me.clone()));
-        } else {
-            self.schedule_spread(now);
-        }
         if new >= knew {
+            // We have come to a ring at least as big as ours: say so to everybody in it.
+            self.push(&Change::Alive(self.me.clone()));
             self.joined_at = Some(now);
+            self.dirty = true;
             let members = self.neighbors.len() + 1;
             self.emit(if was_alone {
                 Event::Joined { members }
@@ -192,11 +220,19 @@ impl Ring {
                 Event::Merged { members }
             });
         }
+        if !was_alone && new > knew / 8 {
+            self.schedule_spread(now);
+        } else if !was_alone {
+            // One or two that everybody this side of us has missed: else we had not.
+            for member in learned {
+                self.push(&Change::Alive(member));
+            }
+        }
     }
 
     /// Passes on what a full exchange taught us: to both neighbours and two at random. Whoever
     /// learns from it does the same; whoever does not stays silent, so it ends by itself.
-    pub(super) fn spread(&mut self, _now: Instant) {
+    pub(super) fn spread(&mut self, now: Instant) {
         let n = self.neighbors.len();
         if n == 0 {
             return;
@@ -206,11 +242,11 @@ impl Ring {
         picks.dedup();
         for pick in picks {
             let to = self.neighbors.nth(pick).member.addr;
-            self.send_sync(to, false);
+            self.send_sync(now, to, false);
         }
     }
 
-    pub(super) fn send_sync(&mut self, to: SocketAddr, answer: bool) {
+    pub(super) fn send_sync(&mut self, now: Instant, to: SocketAddr, answer: bool) {
         let mine = std::iter::once(&self.me).filter(|me| RingView::may_own(me, self.phase));
         let before = self
             .neighbors
@@ -228,7 +264,7 @@ impl Ring {
         } else {
             before.chain(mine).chain(after).cloned().collect()
         };
-        let gone = self.tombstones.newest(MAX_GONE);
+        let gone = self.tombstones.newest(now, GONE_AGE, MAX_GONE);
         self.send(
             to,
             Message::Sync(Box::new(Sync {

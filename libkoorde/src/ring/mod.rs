@@ -238,7 +238,11 @@ impl Ring {
             Message::PingFor { target, nonce } => self.on_ping_for(now, from, target, nonce),
             Message::Suspect { id, incarnation } => self.on_suspect(now, id, incarnation),
             Message::Dead { incarnation } => self.on_dead_notice(now, from, incarnation),
-            Message::List { nonce, forward } => self.on_list(from, nonce, forward),
+            Message::List {
+                nonce,
+                forward,
+                count,
+            } => self.on_list(from, nonce, forward, count),
             Message::Listed { nonce, members } => self.on_listed(now, from, nonce, members),
         }
     }

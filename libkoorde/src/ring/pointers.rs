@@ -99,9 +99,22 @@ pub fn thin<T>(cover: &mut Vec<T>, degree: u32) -> bool {
 
 impl Ring {
     pub(super) fn fix_pointers(&mut self, now: Instant) {
-        let period = self.jittered(2 * self.config.stabilize);
+        // Without any, routing walks: hurry.
+        let hurry = !self.neighbors.is_complete() && self.pointers.members.is_empty();
+        let period = if hurry {
+            self.config.stabilize / 4
+        } else {
+            2 * self.config.stabilize
+        };
+        let period = self.jittered(period);
         self.timers.set(Timer::Pointers, now + period);
-        self.pointers.asked.clear();
+        for (_, asked) in std::mem::take(&mut self.pointers.asked) {
+            // The farthest neighbours are the ones nobody near us watches for us: if such a one has
+            // died unnoticed, our list would stay short for ever.
+            if let Asked::Beyond { farthest, .. } = asked {
+                self.start_check(now, farthest, false);
+            }
+        }
         if self.neighbors.is_complete() {
             self.pointers = Pointers::default();
             self.learned.clear();
@@ -124,7 +137,7 @@ impl Ring {
             imaginary: None,
             direct: false,
             redirects: 0,
-            ttl: self.config.ttl,
+            ttl: self.config.ttl.saturating_mul(4),
             hops: 0,
             hop: 0,
             remaining: self.config.stabilize,
@@ -151,17 +164,25 @@ impl Ring {
             let Some(farthest) = farthest.filter(|_| side.len() < self.config.neighbors) else {
                 continue;
             };
-            let (to, farthest) = (farthest.member.addr, farthest.member.id);
+            let (to, farthest, side) = (farthest.member.addr, farthest.member.id, side.len());
             let nonce = self.next_nonce();
             self.pointers
                 .ask(nonce, Asked::Beyond { farthest, forward });
-            self.send(to, Message::List { nonce, forward });
+            let count = self.config.neighbors - side;
+            self.send(
+                to,
+                Message::List {
+                    nonce,
+                    forward,
+                    count,
+                },
+            );
         }
     }
 
-    pub(super) fn on_list(&mut self, from: SocketAddr, nonce: u64, forward: bool) {
+    pub(super) fn on_list(&mut self, from: SocketAddr, nonce: u64, forward: bool, count: usize) {
         let (after, before) = (self.neighbors.successors(), self.neighbors.predecessors());
-        let limit = Message::MAX_LISTED.min(self.config.neighbors);
+        let limit = Message::MAX_LISTED.min(count);
         let members: Vec<Member> = if forward {
             after
                 .iter()
@@ -254,6 +275,7 @@ impl Ring {
                 Message::List {
                     nonce,
                     forward: true,
+                    count: Message::MAX_LISTED,
                 },
             );
             return;

@@ -260,6 +260,8 @@ pub enum Message {
         nonce: u64,
         /// Clockwise or counter-clockwise.
         forward: bool,
+        /// How many at most; more than [`Message::MAX_LISTED`] counts as that.
+        count: usize,
     },
     /// The answer to [`Message::List`], or to a look-up for pointers; nearest first.
     Listed {
@@ -302,7 +304,7 @@ pub struct Gone {
 pub struct Sync {
     /// Clockwise and without a gap, the sender included (unless an edge); at most 2R + 1.
     pub members: Vec<Member>,
-    /// Tombstones; at most 128, newest first.
+    /// Tombstones of the last 30 s; at most 128, newest first.
     pub gone: Vec<Gone>,
     /// Whether `members` is the whole ring.
     pub complete: bool,

@@ -49,8 +49,8 @@ pub enum Step {
 
 /// Decides where a look-up for `key` goes that stands at `at` (`None`: not begun).
 ///
-/// Either the digits left fall or the distance to the imaginary node does; the one exception, a
-/// node without pointers, is bounded by the look-up's ttl.
+/// At every hop either the digits left fall or the distance to the imaginary node does, so that no
+/// look-up circles, whatever the nodes lack.
 #[must_use]
 pub fn next_step(known: &Known<'_>, key: Id, at: Option<Imaginary>) -> Step {
     if let Some(home) = known.home(key) {
@@ -73,16 +73,14 @@ pub fn next_step(known: &Known<'_>, key: Id, at: Option<Imaginary>) -> Step {
         return Step::Via(to, Some(at));
     }
     // We stand at the imaginary node ourselves, and our pointers do not reach its image: walk there
-    // from the closest we have. Without any, a neighbour has pointers of its own and begins anew.
+    // from the closest we have.
     if let Some(at) = at
         && at.digits > 0
         && let Some(next) = known.shifted(at, key)
     {
         return next;
     }
-    known
-        .neighbor()
-        .map_or(Step::Stuck, |to| Step::Via(to, None))
+    known.without_pointers(key, at)
 }
 
 /// The fewest digits, below `limit`, that reach `key` from an imaginary node in (`after`,
@@ -187,6 +185,34 @@ impl Known<'_> {
         };
         let to = before(self.pointers, next.node);
         (to != self.me).then_some(Step::Via(to, Some(next)))
+    }
+
+    /// A node that has just come has no pointers yet, but its neighbour has: ask that first. If many
+    /// are new at once, nobody has any: then walk the ring, R nodes a hop, and do not begin anew on
+    /// the way, or two nodes without pointers play ball.
+    fn without_pointers(&self, key: Id, at: Option<Imaginary>) -> Step {
+        let all = Id::BITS.div_ceil(self.digit_bits) as u8;
+        if at.is_none()
+            && let Some(to) = self.neighbor()
+        {
+            return Step::Via(
+                to,
+                Some(Imaginary {
+                    digits: all,
+                    node: self.me,
+                }),
+            );
+        }
+        match self.closest_before(key) {
+            Some(to) if to != self.me => Step::Via(
+                to,
+                Some(Imaginary {
+                    digits: 0,
+                    node: key,
+                }),
+            ),
+            _ => Step::Stuck,
+        }
     }
 
     /// Our successor, else our predecessor.

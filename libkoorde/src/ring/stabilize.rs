@@ -159,13 +159,15 @@ impl Ring {
         if !mine.is_empty() {
             self.send(from, Message::Changes(mine));
         }
-        // Once may be news on its way. Twice in a row, something was lost: exchange everything.
+        // Once may be news on its way. Twice in a row, something was lost: exchange everything. In a
+        // large ring that is a lot, and the lists are seldom the same for long: be more patient.
+        let patience = if self.neighbors.is_complete() { 2 } else { 4 };
         let spaced = self
             .last_sync
             .is_none_or(|at| now.saturating_duration_since(at) >= self.config.sync);
-        if self.disagreements >= 2 && spaced {
+        if self.disagreements >= patience && spaced {
             self.last_sync = Some(now);
-            self.send_sync(from, true);
+            self.send_sync(now, from, true);
         }
     }
 
@@ -208,7 +210,7 @@ impl Ring {
             imaginary: None,
             direct: false,
             redirects: 0,
-            ttl: self.config.ttl,
+            ttl: self.config.ttl.saturating_mul(4),
             hops: 1,
             hop: 0,
             remaining: self.config.seed_young,
@@ -246,20 +248,25 @@ impl Ring {
             self.trim(now);
         }
         if !self.agrees(digest) {
-            self.send_sync(to, false);
+            self.send_sync(now, to, false);
         }
     }
 
-    /// Whether we believe the same. An interval we do not wholly know counts as a difference: either
-    /// side's list is short or has a hole, and only an exchange tells which.
+    /// Whether we believe the same, as far as we can tell.
+    ///
+    /// If our own lists are short, deaths have just shortened them and they are being filled. If
+    /// they are full and still do not reach as far as the asker's, the asker's have a hole.
     fn agrees(&self, digest: Digest) -> bool {
         let Digest {
             after,
             through,
             sum,
         } = digest;
-        self.neighbors.covers(after, through)
-            && self.neighbors.digest_of(&self.me, after, through).sum == sum
+        if self.neighbors.covers(after, through) {
+            return self.neighbors.digest_of(&self.me, after, through).sum == sum;
+        }
+        let (before, after) = (self.neighbors.predecessors(), self.neighbors.successors());
+        before.len().min(after.len()) < self.config.neighbors
     }
 
     /// The members between `asker` and us, nearest to us first; at most 2.

@@ -74,9 +74,10 @@ impl Tombstones {
             .retain(|_, stone| now.saturating_duration_since(stone.since) < after);
     }
 
-    /// The newest `count`, newest first.
-    pub(super) fn newest(&self, count: usize) -> Vec<Gone> {
-        let mut stones: Vec<&Tombstone> = self.stones.values().collect();
+    /// The newest `count` that are not older than `age`, newest first.
+    pub(super) fn newest(&self, now: Instant, age: Duration, count: usize) -> Vec<Gone> {
+        let is_new = |stone: &&Tombstone| now.saturating_duration_since(stone.since) <= age;
+        let mut stones: Vec<&Tombstone> = self.stones.values().filter(is_new).collect();
         stones.sort_by_key(|stone| std::cmp::Reverse((stone.since, stone.gone.member.id)));
         stones
             .into_iter()
