@@ -149,9 +149,8 @@ impl Answer {
         }
         let mut cache_status = head.via.clone();
         cache_status.push(member.value());
-        let mut fields = head.fields.clone();
         let Some(shared) = &head.shared else {
-            let body = Body::relay(reader);
+            let (fields, body) = (head.fields.clone(), Body::relay(reader));
             return Self {
                 status: head.status,
                 fields,
@@ -173,6 +172,14 @@ impl Answer {
                 cache_status,
             };
         }
+        // What `private="…"` and `no-cache="…"` name is for the one who asked first.
+        let own = if collapsed {
+            &shared.fields
+        } else {
+            &head.fields
+        };
+        let mut fields = own.clone();
+        fields.remove(header::AGE);
         // An Age of 0 on the origin's own answer would only say that a cache was asked.
         if shared.current_age(now.instant).as_secs() > 0 {
             fields.insert(header::AGE, shared.age_field(now.instant));

@@ -88,7 +88,10 @@ impl Inner {
         }
         let (owners, detail) = match hop {
             Hop::Client => self.owners(&key).await,
-            Hop::Forwarded => (Vec::new(), self.check_owner(&key)),
+            Hop::Forwarded => {
+                self.note_disagreement(&key);
+                (Vec::new(), None)
+            }
         };
         let ours = owners.is_empty();
         if !ours && let Some(stored) = self.hot_copy(&request, &key, now) {
@@ -177,12 +180,11 @@ impl Inner {
 
     /// Notes when a peer takes us for an owner that we are not in our own view. We answer all the
     /// same: forwarding it again could go round in circles.
-    fn check_owner(&self, key: &CacheKey) -> Option<&'static str> {
+    fn note_disagreement(&self, key: &CacheKey) {
         let view = self.view.load();
         if view.is_complete() && !view.owns(self.hasher.key_id(key.as_bytes())) {
             self.metrics.owner_disagreements.inc();
         }
-        None
     }
 
     /// Validates in the background, unless somebody is at it (RFC 5861 §3).

@@ -214,11 +214,12 @@ impl Fill {
         match validation::freshen(&stale.head, &fields, &answer.head, exchange, settings) {
             Some(head) => {
                 count(&self.node.metrics.fills, "freshened");
-                let refused = head.refused().is_some();
+                let leaves = head.refused().is_some_and(|reason| !reason.is_of_request());
+                let keeps = head.refused().is_none();
                 let stored = Arc::new(Stored::new(head, stale.chunks.clone()));
-                if refused {
+                if leaves {
                     self.node.store.remove(&self.miss.key);
-                } else {
+                } else if keeps {
                     self.keep(&self.node.store, &stored);
                 }
                 self.publish_stored(
@@ -280,9 +281,7 @@ impl Fill {
         let bypass = !self.collapses && storable.is_none();
         self.relay().head(Ok(Arc::new(Head {
             status: head.status,
-            fields: storable
-                .as_ref()
-                .map_or(fields, |stored| stored.fields.clone()),
+            fields,
             shared: storable.clone(),
             stored: None,
             result: if bypass && self.miss.forward == crate::policy::Forward::Bypass {

@@ -135,8 +135,11 @@ impl Fill {
             &self.node.hot
         };
         let shared = head.carried.and_then(|carried| {
-            // The age grew while it travelled; counting the whole call errs to the safe side.
-            let travelled = now.saturating_duration_since(started);
+            // The age grew while it travelled. A peer that claims to have spent more than the whole
+            // call has no say in it.
+            let travelled = now
+                .saturating_duration_since(started)
+                .saturating_sub(head.spent);
             let carried = Carried {
                 age: carried.age.saturating_add(travelled),
                 ..carried
@@ -161,12 +164,9 @@ impl Fill {
             && shared.as_ref().is_some_and(|s| s.is_fresh(now));
         self.learn(shared.as_ref());
         self.announce(keeps);
-        let fields = shared
-            .as_ref()
-            .map_or(head.fields, |shared| shared.fields.clone());
         self.relay().head(Ok(std::sync::Arc::new(Head {
             status: head.status,
-            fields,
+            fields: head.fields,
             shared: shared.clone(),
             stored: None,
             result: head.result,

@@ -5,6 +5,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{Stream, StreamExt, stream};
@@ -25,6 +26,7 @@ use tracing::{Instrument, info_span};
 use super::{
     Inner,
     answer::{Answer, Body},
+    clock,
     fetch::Hop,
     wire,
 };
@@ -130,6 +132,7 @@ impl Cache for Doors {
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Replies>, Status> {
         let asked = request.into_inner();
+        let received = clock::now().instant;
         self.admit(asked.version, &asked.cluster)?;
         let mode = asked.mode();
         let span = info_span!("koorde.peer.serve", otel.kind = "server");
@@ -143,7 +146,7 @@ impl Cache for Doors {
             }
         };
         let replies: Replies = match answer.instrument(span).await {
-            Ok(answer) => replies(answer),
+            Ok(answer) => replies(answer, clock::now().instant - received),
             Err(error) => Box::pin(stream::iter([Ok(failed(&error))])),
         };
         Ok(Response::new(replies))
@@ -164,7 +167,7 @@ impl Cache for Doors {
 impl Inner {
     /// What this node has under a key.
     pub(crate) fn inspect(&self, key: &CacheKey) -> InspectReply {
-        let now = super::clock::now().instant;
+        let now = clock::now().instant;
         let flight = self.memo.flight(key, &HeaderMap::new());
         let variants = self.store.get(key);
         InspectReply {
@@ -186,12 +189,12 @@ fn failed(error: &FetchError) -> FetchReply {
 }
 
 /// The answer as a stream: its head, its body as it comes, and its end.
-fn replies(answer: Answer) -> Replies {
+fn replies(answer: Answer, spent: Duration) -> Replies {
     // A response that varies by what can't be named is nobody else's.
     let carried = answer
         .carried
         .filter(|_| vary::names(&answer.fields).is_some());
-    let head = Part::Head(wire::answer_head(&answer, carried));
+    let head = Part::Head(wire::answer_head(&answer, carried, spent));
     let head = stream::iter([Ok(FetchReply { part: Some(head) })]);
     let body = stream::unfold(Some((answer.body, 0u64)), next_part);
     Box::pin(head.chain(body))

@@ -96,6 +96,8 @@ pub(crate) struct PeerHead {
     pub(crate) fields: HeaderMap,
     pub(crate) cache_status: Vec<HeaderValue>,
     pub(crate) carried: Option<Carried>,
+    /// What the peer needed itself; counted in the carried age already.
+    pub(crate) spent: Duration,
     pub(crate) result: CacheResult,
 }
 
@@ -103,6 +105,7 @@ pub(crate) fn head(head: proto::Head) -> Result<PeerHead, String> {
     let status = u16::try_from(head.status)
         .ok()
         .and_then(|status| StatusCode::from_u16(status).ok());
+    let spent = head.shared.map_or(0, |shared| shared.spent_ms);
     let carried = head.shared.map(|shared| Carried {
         age: Duration::from_millis(shared.age_ms),
         lifetime: Duration::from_millis(shared.lifetime_ms),
@@ -117,12 +120,17 @@ pub(crate) fn head(head: proto::Head) -> Result<PeerHead, String> {
         fields: field_map(head.fields)?,
         cache_status: cache_status.map_err(|_| "a member of Cache-Status".to_owned())?,
         carried,
+        spent: Duration::from_millis(spent),
         // A newer peer may know more words; what it did is only told on, never acted on.
         result: CacheResult::parse(&head.outcome).unwrap_or(CacheResult::Miss),
     })
 }
 
-pub(crate) fn answer_head(answer: &Answer, carried: Option<Carried>) -> proto::Head {
+pub(crate) fn answer_head(
+    answer: &Answer,
+    carried: Option<Carried>,
+    spent: Duration,
+) -> proto::Head {
     let member = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
     proto::Head {
         status: answer.status.as_u16().into(),
@@ -131,6 +139,7 @@ pub(crate) fn answer_head(answer: &Answer, carried: Option<Carried>) -> proto::H
         shared: carried.map(|carried| proto::Shared {
             age_ms: millis(carried.age),
             lifetime_ms: millis(carried.lifetime),
+            spent_ms: millis(spent),
         }),
         outcome: answer.outcome.result.as_str().to_owned(),
     }

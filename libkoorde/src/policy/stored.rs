@@ -79,9 +79,14 @@ impl StoredHead {
         now: Instant,
         settings: &Settings,
     ) -> Self {
-        let directives = Control::read(&fields, settings).directives;
+        let control = Control::read(&fields, settings);
+        let directives = control.directives;
         connection::strip_response(&mut fields);
         fields.remove(header::AGE);
+        // The other node's client was given these; nobody else may be.
+        for name in &control.unshared {
+            fields.remove(name);
+        }
         Self {
             status,
             fields,

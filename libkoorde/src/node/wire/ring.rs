@@ -77,6 +77,7 @@ pub(crate) fn message(envelope: proto::Envelope) -> Result<(SocketAddr, Message)
         Part::List(it) => Message::List {
             nonce: it.nonce,
             forward: it.forward,
+            count: usize::try_from(it.count).unwrap_or(Message::MAX_LISTED),
         },
         Part::Listed(it) => Message::Listed {
             nonce: it.nonce,
@@ -126,9 +127,14 @@ fn part(message: &Message) -> Part {
         Message::Dead { incarnation } => Part::Dead(proto::Dead {
             incarnation: *incarnation,
         }),
-        Message::List { nonce, forward } => Part::List(proto::List {
+        Message::List {
+            nonce,
+            forward,
+            count,
+        } => Part::List(proto::List {
             nonce: *nonce,
             forward: *forward,
+            count: u32::try_from(*count).unwrap_or(u32::MAX),
         }),
         Message::Listed { nonce, members } => Part::Listed(proto::Listed {
             nonce: *nonce,
