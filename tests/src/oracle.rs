@@ -15,7 +15,10 @@ impl Oracle {
     #[must_use]
     pub fn new(living: Vec<Member>, neighbors: usize) -> Option<Self> {
         let me = living.first()?.clone();
-        Some(Self { view: RingView::ideal(me, living, neighbors), neighbors })
+        Some(Self {
+            view: RingView::ideal(me, living, neighbors),
+            neighbors,
+        })
     }
 
     /// The living, by id.
@@ -28,8 +31,15 @@ impl Oracle {
     /// candidate differs while a join is on its way, so the second best will do as well.
     #[must_use]
     pub fn may_own(&self, key: KeyId, owner: Id) -> bool {
-        let count = if self.view.members().len() > self.neighbors { 2 } else { 1 };
-        self.view.owners(key, count).iter().any(|member| member.id == owner)
+        let count = if self.view.members().len() > self.neighbors {
+            2
+        } else {
+            1
+        };
+        self.view
+            .owners(key, count)
+            .iter()
+            .any(|member| member.id == owner)
     }
 
     /// Who ought to own `key`.
@@ -38,7 +48,10 @@ impl Oracle {
     /// Never: the ring has a member.
     #[must_use]
     pub fn owner(&self, key: KeyId) -> Id {
-        self.view.owner(key).expect("a complete view of at least one member has an owner").id
+        self.view
+            .owner(key)
+            .expect("a complete view of at least one member has an owner")
+            .id
     }
 
     /// Compares what a node knows with what it ought to know.
@@ -56,17 +69,32 @@ impl Oracle {
         let before = &ideal[(at + n - 1) % n];
         let successor = view.successors().first().unwrap_or(me);
         if successor.id != next.id {
-            return Err(format!("{}: successor {}, should be {}", me.name, successor.name, next.name));
+            return Err(format!(
+                "{}: successor {}, should be {}",
+                me.name, successor.name, next.name
+            ));
         }
         let predecessor = view.predecessor().unwrap_or(me);
         if predecessor.id != before.id {
-            return Err(format!("{}: predecessor {}, should be {}", me.name, predecessor.name, before.name));
+            return Err(format!(
+                "{}: predecessor {}, should be {}",
+                me.name, predecessor.name, before.name
+            ));
+        }
+        if view.is_complete() != (n - 1 <= 2 * self.neighbors) {
+            return Err(format!(
+                "{}: thinks its view complete: {}",
+                me.name,
+                view.is_complete()
+            ));
         }
         let reach = self.neighbors.min(n - 1);
         let expected: Vec<u64> = if n - 1 <= 2 * self.neighbors {
             ideal.iter().map(|member| member.id.0).collect()
         } else {
-            (0..=2 * reach).map(|i| ideal[(at + n - reach + i) % n].id.0).collect()
+            (0..=2 * reach)
+                .map(|i| ideal[(at + n - reach + i) % n].id.0)
+                .collect()
         };
         let mut known: Vec<u64> = view.members().iter().map(|member| member.id.0).collect();
         let mut expected = expected;
@@ -79,12 +107,26 @@ impl Oracle {
         let place = |id: &u64| {
             let at_id = ideal.partition_point(|member| member.id.0 < *id);
             let ahead = (at_id + n - at) % n;
-            if ahead > n / 2 { ahead as i64 - n as i64 } else { ahead as i64 }
+            if ahead > n / 2 {
+                ahead as i64 - n as i64
+            } else {
+                ahead as i64
+            }
         };
-        let lacks: Vec<i64> =
-            expected.iter().filter(|id| known.binary_search(id).is_err()).map(place).collect();
-        let surplus: Vec<i64> =
-            known.iter().filter(|id| expected.binary_search(id).is_err()).map(place).collect();
-        Err(format!("{}: knows {}, lacks {lacks:?}, has {surplus:?}", me.name, known.len()))
+        let lacks: Vec<i64> = expected
+            .iter()
+            .filter(|id| known.binary_search(id).is_err())
+            .map(place)
+            .collect();
+        let surplus: Vec<i64> = known
+            .iter()
+            .filter(|id| expected.binary_search(id).is_err())
+            .map(place)
+            .collect();
+        Err(format!(
+            "{}: knows {}, lacks {lacks:?}, has {surplus:?}",
+            me.name,
+            known.len()
+        ))
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use libkoorde::ring::{Change, Lookup, Member, Message, Purpose};
+use libkoorde::ring::{Change, Digest, Lookup, Member, Message, Purpose};
 
 /// SplitMix64: the simulator's only source of chance.
 #[derive(Clone, Debug)]
@@ -80,7 +80,12 @@ impl Rules {
     /// A network that loses nothing, repeats nothing and is never late.
     #[must_use]
     pub fn calm() -> Self {
-        Self { late: 0.0, loss: 0.0, duplication: 0.0, ..Self::default() }
+        Self {
+            late: 0.0,
+            loss: 0.0,
+            duplication: 0.0,
+            ..Self::default()
+        }
     }
 
     /// When the copies of one message arrive, after now.
@@ -107,7 +112,14 @@ impl Rules {
 pub fn payload(message: &Message) -> usize {
     // version, cluster (16 hex digits), from ("10.123.45.67:7420"), length of the message.
     const ENVELOPE: usize = 2 + 18 + 2 + 2 + 17 + 3;
-    const DIGEST: usize = 2 + 27;
+    // A zero costs nothing: the whole circle is one number.
+    let digest = |digest: &Digest| {
+        2 + if digest.after == digest.through {
+            9
+        } else {
+            27
+        }
+    };
     let list = |members: &[Member]| members.iter().map(member).sum::<usize>();
     let news = |changes: &[Change]| {
         let size = |change: &Change| match change {
@@ -121,10 +133,15 @@ pub fn payload(message: &Message) -> usize {
             Message::Lookup(lookup) => self::lookup(lookup),
             Message::Ack { .. } | Message::Ping { .. } | Message::Pong { .. } => 4,
             Message::Found(found) => {
-                8 + list(&found.owners) + member(&found.home) + member(&found.predecessor) + 9 * found.path.len()
+                8 + list(&found.owners)
+                    + member(&found.home)
+                    + member(&found.predecessor)
+                    + 9 * found.path.len()
             }
-            Message::Stabilize { me, .. } => member(me) + DIGEST,
-            Message::Stabilized { between, changes, .. } => 2 + list(between) + news(changes),
+            Message::Stabilize { me, digest: belief } => member(me) + digest(belief),
+            Message::Stabilized {
+                between, changes, ..
+            } => 2 + list(between) + news(changes),
             Message::Changes(changes) => news(changes),
             Message::Sync(sync) => {
                 let gone: usize = sync.gone.iter().map(|gone| 4 + member(&gone.member)).sum();

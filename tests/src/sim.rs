@@ -126,7 +126,10 @@ impl Ord for Due {
 impl Sim {
     /// An empty cluster.
     #[must_use]
-    #[allow(clippy::disallowed_methods, reason = "only differences to this instant are ever used")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "only differences to this instant are ever used"
+    )]
     pub fn new(seed: u64, config: RingConfig) -> Self {
         Self {
             rules: Rules::default(),
@@ -270,7 +273,15 @@ impl Sim {
         let lookup = LookupId(self.next_lookup);
         self.searches.insert((node, lookup), (key, self.now));
         let deadline = self.instant() + Duration::from_secs(2);
-        self.feed(node, Input::Command(Command::Find { lookup, key, deadline, trace: false }));
+        self.feed(
+            node,
+            Input::Command(Command::Find {
+                lookup,
+                key,
+                deadline,
+                trace: false,
+            }),
+        );
     }
 
     /// Looks up a random key at a random living node that is not frozen: a frozen one asks nothing.
@@ -307,7 +318,9 @@ impl Sim {
     /// Runs until `end`, which must not be past.
     pub fn run_until(&mut self, end: Duration) {
         while self.heap.peek().is_some_and(|Reverse(due)| due.at <= end) {
-            let Some(Reverse(due)) = self.heap.pop() else { break };
+            let Some(Reverse(due)) = self.heap.pop() else {
+                break;
+            };
             self.step(due);
         }
         self.now = end;
@@ -323,7 +336,10 @@ impl Sim {
             match self.check() {
                 Ok(()) => return self.now - start,
                 Err(difference) if self.now - start > limit => {
-                    panic!("SEED={}: not settled after {limit:?}: {difference}", self.seed)
+                    panic!(
+                        "SEED={}: not settled after {limit:?}: {difference}",
+                        self.seed
+                    )
                 }
                 Err(_) => self.run_for(Duration::from_millis(20)),
             }
@@ -348,7 +364,9 @@ impl Sim {
     #[must_use]
     pub fn living(&self) -> Vec<usize> {
         let lives = |node: &Node| node.ring.is_some() && !node.leaving;
-        (0..self.nodes.len()).filter(|&node| lives(&self.nodes[node])).collect()
+        (0..self.nodes.len())
+            .filter(|&node| lives(&self.nodes[node]))
+            .collect()
     }
 
     /// What a node knows; `None` if it does not live.
@@ -393,7 +411,9 @@ impl Sim {
     /// Messages and payload bytes sent so far, by all nodes.
     #[must_use]
     pub fn traffic(&self) -> (u64, u64) {
-        self.nodes.iter().fold((0, 0), |sum, node| (sum.0 + node.messages, sum.1 + node.bytes))
+        self.nodes.iter().fold((0, 0), |sum, node| {
+            (sum.0 + node.messages, sum.1 + node.bytes)
+        })
     }
 
     /// Forgets what was recorded and counted so far.
@@ -435,7 +455,13 @@ impl Sim {
         }
         match due.what {
             What::Deliver(from, message) => {
-                self.feed(due.node, Input::Message { from, message: *message });
+                self.feed(
+                    due.node,
+                    Input::Message {
+                        from,
+                        message: *message,
+                    },
+                );
             }
             What::Refused(to) => self.feed(due.node, Input::Unreachable { to }),
             What::Wake if node.wake <= self.now => {
@@ -453,12 +479,17 @@ impl Sim {
         if self.trace == Some(index) {
             println!("{:?} koorde-{index} <- {input:?}", self.now);
         }
-        let Some(ring) = self.nodes[index].ring.as_mut() else { return };
+        let Some(ring) = self.nodes[index].ring.as_mut() else {
+            return;
+        };
         ring.handle(now, input);
         if self.order.is_multiple_of(self.check_every)
             && let Err(broken) = invariants::check(ring)
         {
-            panic!("SEED={}: koorde-{index} at {:?}: {broken}", self.seed, self.now);
+            panic!(
+                "SEED={}: koorde-{index} at {:?}: {broken}",
+                self.seed, self.now
+            );
         }
         let mut outputs = Vec::new();
         while let Some(output) = ring.poll() {
@@ -490,28 +521,56 @@ impl Sim {
         }
         let source = address(from);
         for delay in self.rules.on_message(&mut self.rng) {
-            self.schedule(delay, target, What::Deliver(source, Box::new(message.clone())));
+            self.schedule(
+                delay,
+                target,
+                What::Deliver(source, Box::new(message.clone())),
+            );
         }
     }
 
     fn schedule(&mut self, delay: Duration, node: usize, what: What) {
         self.order += 1;
-        self.heap.push(Reverse(Due { at: self.now + delay, order: self.order, node, what }));
+        self.heap.push(Reverse(Due {
+            at: self.now + delay,
+            order: self.order,
+            node,
+            what,
+        }));
     }
 
     fn on_event(&mut self, node: usize, event: Event) {
         match event {
-            Event::Found { lookup, owners, hops, .. } => {
-                let Some((key, asked)) = self.searches.remove(&(node, lookup)) else { return };
+            Event::Found {
+                lookup,
+                owners,
+                hops,
+                ..
+            } => {
+                let Some((key, asked)) = self.searches.remove(&(node, lookup)) else {
+                    return;
+                };
                 let owner = owners[0].id;
                 let wrong = !self.is_right(key, &owners[0]);
                 let found = Some(Answer { owner, hops });
-                self.outcomes.push(Outcome { node, found, took: self.now - asked, wrong });
+                self.outcomes.push(Outcome {
+                    node,
+                    found,
+                    took: self.now - asked,
+                    wrong,
+                });
             }
             Event::NotFound { lookup, .. } => {
-                let Some((_, asked)) = self.searches.remove(&(node, lookup)) else { return };
+                let Some((_, asked)) = self.searches.remove(&(node, lookup)) else {
+                    return;
+                };
                 let took = self.now - asked;
-                self.outcomes.push(Outcome { node, found: None, took, wrong: false });
+                self.outcomes.push(Outcome {
+                    node,
+                    found: None,
+                    took,
+                    wrong: false,
+                });
             }
             Event::Left => {
                 self.crash(node);
@@ -536,7 +595,9 @@ impl Sim {
                 .unwrap_or(Duration::MAX);
             self.ideal = all.map(|all| (old.unwrap_or_else(|| all.clone()), all));
         }
-        let Some((old, all)) = &self.ideal else { return false };
+        let Some((old, all)) = &self.ideal else {
+            return false;
+        };
         let node = &self.nodes[index_of(owner.addr)];
         let new = node.started + SETTLING > self.now;
         let lives = node.ring.is_some() && !node.leaving;
@@ -547,7 +608,8 @@ impl Sim {
     fn note(&mut self, node: usize, input: &Input) {
         let mut mix = |word: u64| {
             for byte in word.to_le_bytes() {
-                self.fingerprint = (self.fingerprint ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+                self.fingerprint =
+                    (self.fingerprint ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
             }
         };
         mix(self.now.as_nanos() as u64);

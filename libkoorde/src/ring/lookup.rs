@@ -175,7 +175,12 @@ impl Ring {
         let place = search.key.place();
         self.end_search(found.id);
         found.owners.truncate(OWNERS + 1);
-        if !self.neighbors.is_complete() && place.is_within(found.predecessor.id, found.home.id) {
+        // (a, a] would be the whole circle: an owner that did not know the home says so like this.
+        let knows_home = found.predecessor.id != found.home.id;
+        if !self.neighbors.is_complete()
+            && knows_home
+            && place.is_within(found.predecessor.id, found.home.id)
+        {
             self.learned.insert(found.predecessor, found.home.clone());
         }
         self.emit(Event::Found {
@@ -421,10 +426,13 @@ impl Ring {
                 let Some(home) = view.home(lookup.key).or_else(|| owners.first()) else {
                     return;
                 };
+                let before = view
+                    .home(lookup.key)
+                    .and_then(|home| view.predecessor_of(home.id));
                 let found = Found {
                     id: lookup.id,
                     home: home.clone(),
-                    predecessor: view.predecessor_of(home.id).unwrap_or(home).clone(),
+                    predecessor: before.unwrap_or(home).clone(),
                     owners,
                     hops: lookup.hops,
                     path: lookup.path.unwrap_or_default(),

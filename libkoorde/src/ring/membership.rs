@@ -459,7 +459,9 @@ impl Ring {
             return false;
         };
         let (first, last) = (first.id, last.id);
-        if first == last || (self.me.id != first && !self.me.id.is_within(first, last)) {
+        // At the end of an arc we would have neighbours on one side only: the home of our own id
+        // has a better one.
+        if first == last || last == self.me.id || !self.me.id.is_within(first, last) {
             return false;
         }
         for member in self.neighbors.narrow(first, last) {

@@ -90,6 +90,16 @@ impl Neighbors {
         self.predecessors().last()
     }
 
+    /// The farthest successor or predecessor.
+    pub(super) fn end(&self, forward: bool) -> Option<Id> {
+        let end = if forward {
+            self.successors().last()
+        } else {
+            self.predecessors().first()
+        };
+        end.map(|entry| entry.member.id)
+    }
+
     pub(super) fn get(&self, id: Id) -> Option<&Neighbor> {
         self.find(id).ok().map(|at| &self.entries[at])
     }
@@ -138,17 +148,31 @@ impl Neighbors {
     /// Appends the member that follows our farthest successor (or precedes our farthest
     /// predecessor): only from the list of that very member, which knows that nothing lies between.
     ///
-    /// Returns whether it was new; if it was not, the two ends have met and the table is complete.
+    /// Returns whether it was new. If it is the one on the far side of the gap, the two ends have met
+    /// and the table is complete.
     pub(super) fn extend(&mut self, member: Member, forward: bool, now: Instant) -> bool {
         let Some(split) = self.split else {
             return false;
         };
-        if self.find(member.id).is_ok() || member.id == self.me {
-            self.split = None;
+        if self.entries.is_empty() || member.id == self.me {
             return false;
         }
-        if self.find(member.id) != Err(split) {
-            return false;
+        match self.find(member.id) {
+            // The other side of the gap and nothing else: the ends have met. A late list may name
+            // others we know.
+            Ok(at)
+                if at
+                    == (if forward {
+                        split
+                    } else {
+                        split.wrapping_sub(1)
+                    }) =>
+            {
+                self.split = None;
+                return false;
+            }
+            Err(at) if at == split => {}
+            _ => return false,
         }
         self.put(split, member, now);
         self.split = Some(split + usize::from(forward));
@@ -196,6 +220,7 @@ impl Neighbors {
             .map(|gone| gone.member)
             .collect();
         self.split = Some(from);
+        self.keep_both_sides();
         for member in &dropped {
             self.forget_addr(member);
         }
@@ -208,11 +233,17 @@ impl Neighbors {
         if let Some(split) = self.split {
             self.split = Some(split - usize::from(at < split));
         }
-        if self.entries.is_empty() {
-            self.split = None;
-        }
+        self.keep_both_sides();
         self.forget_addr(&gone.member);
         Some(gone)
+    }
+
+    /// With one side lost we are lost ourselves: nobody to stabilise with. Better to take those we
+    /// still know for the whole ring; they will set us right.
+    fn keep_both_sides(&mut self) {
+        if self.split == Some(0) || self.split == Some(self.entries.len()) {
+            self.split = None;
+        }
     }
 
     /// Whether we know everybody in (after, through].

@@ -52,7 +52,9 @@ impl Pointers {
     }
 
     pub(super) fn forget(&mut self, id: Id) {
+        let before = self.members.len();
         self.members.retain(|member| member.id != id);
+        self.sparse |= self.members.len() != before;
     }
 
     fn ask(&mut self, nonce: u64, what: Asked) {
@@ -121,6 +123,7 @@ impl Ring {
             return;
         }
         self.fill_neighbors();
+        self.watch_ends(now);
         let Some(successor) = self.neighbors.successor() else {
             return;
         };
@@ -145,6 +148,20 @@ impl Ring {
             path: None,
         };
         self.forward(now, lookup, Vec::new());
+    }
+
+    /// Pings the farthest neighbours now and then: only their own neighbours watch them, and if the
+    /// news of their end was lost nobody's digest would show it.
+    fn watch_ends(&mut self, now: Instant) {
+        let quiet = 20 * self.config.stabilize;
+        for forward in [true, false] {
+            if let Some(end) = self.neighbors.end(forward)
+                && let Some(entry) = self.neighbors.get(end)
+                && now.saturating_duration_since(entry.heard) > quiet
+            {
+                self.start_check(now, end, false);
+            }
+        }
     }
 
     /// Where deaths have left our lists short, asks the farthest neighbour for what lies beyond.
@@ -209,15 +226,17 @@ impl Ring {
     ) {
         members.truncate(Message::MAX_LISTED);
         match self.pointers.asked(nonce) {
-            Some(Asked::Beyond { farthest, forward }) => {
-                // Only from that very neighbour: another one's list may leave a hole.
-                if self.neighbors.at_addr(from) == Some(farthest) {
-                    self.extend(now, forward, &members);
-                    self.trim(now);
-                }
+            // Only from that very neighbour, and while it is the farthest: another list may leave a
+            // hole.
+            Some(Asked::Beyond { farthest, forward })
+                if self.neighbors.at_addr(from) == Some(farthest)
+                    && self.neighbors.end(forward) == Some(farthest) =>
+            {
+                self.extend(now, forward, &members);
+                self.trim(now);
             }
             Some(Asked::Cover { through }) => self.gather(members, through),
-            None => {}
+            Some(Asked::Beyond { .. }) | None => {}
         }
     }
 
@@ -239,6 +258,10 @@ impl Ring {
                 self.on_new(now, member.clone());
             } else {
                 self.dirty = true;
+                // Either the ends have met, or our other end should not be there.
+                if let Some(other) = self.neighbors.end(!forward) {
+                    self.start_check(now, other, false);
+                }
                 return;
             }
         }

@@ -118,21 +118,19 @@ impl Known<'_> {
             let at = position(run, key)?;
             (at > 0).then(|| run[at])
         };
+        // Whether we are home ourselves only the arc can tell; the rest is hearsay.
+        let elsewhere = |home: &Id| *home != self.me;
+        let pointers = if self.dense { self.pointers } else { &[] };
+        let learned = || {
+            let hit = self
+                .learned
+                .iter()
+                .find(|(after, home)| key.is_within(*after, *home));
+            hit.map(|&(_, home)| home)
+        };
         in_run(self.arc)
-            .or_else(|| {
-                if self.dense {
-                    in_run(self.pointers)
-                } else {
-                    None
-                }
-            })
-            .or_else(|| {
-                let hit = self
-                    .learned
-                    .iter()
-                    .find(|(after, home)| key.is_within(*after, *home));
-                hit.map(|&(_, home)| home)
-            })
+            .or_else(|| in_run(pointers).filter(elsewhere))
+            .or_else(|| learned().filter(elsewhere))
     }
 
     /// The best start over all we know, with fewer than `limit` digits, and who stands for it.

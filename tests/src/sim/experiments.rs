@@ -68,7 +68,9 @@ impl Tally {
         let mut took = self.took.clone();
         took.sort_unstable();
         let last = took.len().saturating_sub(1);
-        took.get((last as f64 * q) as usize).copied().unwrap_or_default()
+        took.get((last as f64 * q) as usize)
+            .copied()
+            .unwrap_or_default()
     }
 }
 
@@ -117,7 +119,9 @@ pub fn churn(seed: u64, config: RingConfig, n: usize, churn: Churn) -> Churned {
     let mut sim = Sim::settled(seed, config, n);
     sim.check_every = if n > 100 { 997 } else { 7 };
     let mut churned = Churned::default();
-    let pause = churn.half_life.mul_f64(1.0 / (std::f64::consts::LN_2 * n as f64));
+    let pause = churn
+        .half_life
+        .mul_f64(1.0 / (std::f64::consts::LN_2 * n as f64));
     let end = sim.now() + churn.time;
     while sim.now() < end {
         let wait = sim.exponential(pause);
@@ -173,7 +177,13 @@ pub fn crash_many(seed: u64, config: RingConfig, n: usize, share: f64, rate: f64
 
 /// Two halves cannot hear each other for `time`; from the healing on it is measured.
 #[must_use]
-pub fn partition(seed: u64, config: RingConfig, n: usize, time: Duration, rate: f64) -> (Tally, Repair) {
+pub fn partition(
+    seed: u64,
+    config: RingConfig,
+    n: usize,
+    time: Duration,
+    rate: f64,
+) -> (Tally, Repair) {
     let mut sim = Sim::settled(seed, config, n);
     for node in sim.living() {
         let side = sim.below(2) as u32;
@@ -185,7 +195,10 @@ pub fn partition(seed: u64, config: RingConfig, n: usize, time: Duration, rate: 
     let mut during = Tally::default();
     during.take(&mut sim);
     sim.heal();
-    (during, settle_with_lookups(&mut sim, rate, Duration::from_secs(60)))
+    (
+        during,
+        settle_with_lookups(&mut sim, rate, Duration::from_secs(60)),
+    )
 }
 
 /// `n` members start at random moments within 2 s; measured from the first one.
@@ -201,7 +214,10 @@ pub fn cold_start(seed: u64, config: RingConfig, n: usize) -> Repair {
         sim.publish_seeds();
     }
     sim.settle(Duration::from_secs(60));
-    Repair { took: sim.now() - first, tally: Tally::default() }
+    Repair {
+        took: sim.now() - first,
+        tally: Tally::default(),
+    }
 }
 
 /// One member freezes; returns false deaths and the time until all is right after the thaw.
@@ -214,9 +230,18 @@ pub fn freeze(seed: u64, config: RingConfig, n: usize, time: Duration) -> (usize
     sim.run_with_lookups(time, 200.0);
     let repair = settle_with_lookups(&mut sim, 200.0, Duration::from_secs(60));
     let dead = |event: &(Duration, usize, Event)| {
-        matches!(&event.2, Event::Down { reason: DownReason::Dead, .. })
+        matches!(
+            &event.2,
+            Event::Down {
+                reason: DownReason::Dead,
+                ..
+            }
+        )
     };
-    (sim.events.iter().filter(|event| dead(event)).count(), repair)
+    (
+        sim.events.iter().filter(|event| dead(event)).count(),
+        repair,
+    )
 }
 
 /// Every member is replaced, one by one: the new one starts, the old one leaves.
@@ -246,7 +271,11 @@ fn settle_with_lookups(sim: &mut Sim, rate: f64, limit: Duration) -> Repair {
             Ok(()) => break,
             Err(difference) => {
                 let late = sim.now() - start > limit;
-                assert!(!late, "SEED={}: not settled after {limit:?}: {difference}", sim.seed);
+                assert!(
+                    !late,
+                    "SEED={}: not settled after {limit:?}: {difference}",
+                    sim.seed
+                );
             }
         }
         sim.run_with_lookups(Duration::from_millis(50), rate);
@@ -261,18 +290,30 @@ fn settle_with_lookups(sim: &mut Sim, rate: f64, limit: Duration) -> Repair {
 /// Shares of `keys` random keys among the members of the ideal ring: max / mean.
 #[must_use]
 pub fn balance(seed: u64, n: usize, keys: usize, neighbors: usize, crashed: usize) -> f64 {
-    let mut sim = Sim::new(seed, RingConfig { neighbors, ..RingConfig::default() });
+    let mut sim = Sim::new(
+        seed,
+        RingConfig {
+            neighbors,
+            ..RingConfig::default()
+        },
+    );
     for _ in 0..n {
         sim.start();
     }
     for victim in 0..crashed {
         sim.crash(victim);
     }
-    let members: Vec<_> = sim.living().iter().map(|&node| sim.member(node).clone()).collect();
+    let members: Vec<_> = sim
+        .living()
+        .iter()
+        .map(|&node| sim.member(node).clone())
+        .collect();
     let oracle = Oracle::new(members, neighbors).expect("somebody lives");
     let mut counts = std::collections::BTreeMap::new();
     for _ in 0..keys {
-        *counts.entry(oracle.owner(sim.random_key())).or_insert(0_usize) += 1;
+        *counts
+            .entry(oracle.owner(sim.random_key()))
+            .or_insert(0_usize) += 1;
     }
     let most = counts.values().max().copied().unwrap_or(0);
     most as f64 * (n - crashed) as f64 / keys as f64
@@ -281,11 +322,21 @@ pub fn balance(seed: u64, n: usize, keys: usize, neighbors: usize, crashed: usiz
 /// Keys that change owner when a member joins, relative to the ideal 1 / (n + 1).
 #[must_use]
 pub fn moved_on_join(seed: u64, n: usize, keys: usize, neighbors: usize) -> f64 {
-    let mut sim = Sim::new(seed, RingConfig { neighbors, ..RingConfig::default() });
+    let mut sim = Sim::new(
+        seed,
+        RingConfig {
+            neighbors,
+            ..RingConfig::default()
+        },
+    );
     for _ in 0..=n {
         sim.start();
     }
-    let members: Vec<_> = sim.living().iter().map(|&node| sim.member(node).clone()).collect();
+    let members: Vec<_> = sim
+        .living()
+        .iter()
+        .map(|&node| sim.member(node).clone())
+        .collect();
     let before = Oracle::new(members[..n].to_vec(), neighbors).expect("somebody lives");
     let after = Oracle::new(members, neighbors).expect("somebody lives");
     let moves = |_: &usize| {

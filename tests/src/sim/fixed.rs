@@ -58,7 +58,11 @@ impl Fixed {
         let mut ids: Vec<Id> = (0..n).map(|_| Id(rng.next())).collect();
         ids.sort_unstable();
         ids.dedup();
-        Self { ids, degree, neighbors }
+        Self {
+            ids,
+            degree,
+            neighbors,
+        }
     }
 
     /// Hops of `count` look-ups of random keys from random nodes to the key's home.
@@ -91,8 +95,10 @@ impl Fixed {
                 let at = self.successor(key);
                 let (home, before) = (self.ids[at], self.ids[self.back(at, 1)]);
                 if turn >= warm as u64 {
-                    let known: Vec<(Id, Id)> =
-                        learned.iter().map(|(&home, &(before, _))| (before, home)).collect();
+                    let known: Vec<(Id, Id)> = learned
+                        .iter()
+                        .map(|(&home, &(before, _))| (before, home))
+                        .collect();
                     hops.push(self.look_up(asker, key, &known));
                 }
                 if let Some((_, used)) = learned.insert(home, (before, turn)) {
@@ -121,7 +127,11 @@ impl Fixed {
             match self.step(at, key, state, learned) {
                 Step::Home => return hops,
                 Step::Last(id) => {
-                    assert_eq!(self.successor(key), self.successor(id), "a known home is the home");
+                    assert_eq!(
+                        self.successor(key),
+                        self.successor(id),
+                        "a known home is the home"
+                    );
                     return hops + 1;
                 }
                 Step::Via(id, next) => (at, state) = (self.successor(id), next),
@@ -132,17 +142,28 @@ impl Fixed {
     }
 
     /// What the node at `at` decides.
-    fn step(&self, at: usize, key: Id, state: Option<libkoorde::ring::Imaginary>, learned: &[(Id, Id)]) -> Step {
+    fn step(
+        &self,
+        at: usize,
+        key: Id,
+        state: Option<libkoorde::ring::Imaginary>,
+        learned: &[(Id, Id)],
+    ) -> Step {
         let n = self.ids.len();
         let me = self.ids[at];
         if n <= 2 * self.neighbors + 1 {
             // Everybody is known, as in a complete view: the home is certain.
             let home = self.ids[self.successor(key)];
-            return if home == me { Step::Home } else { Step::Last(home) };
+            return if home == me {
+                Step::Home
+            } else {
+                Step::Last(home)
+            };
         }
         let reach = self.neighbors;
-        let arc: Vec<Id> =
-            (0..=2 * reach).map(|i| self.ids[(self.back(at, reach) + i) % n]).collect();
+        let arc: Vec<Id> = (0..=2 * reach)
+            .map(|i| self.ids[(self.back(at, reach) + i) % n])
+            .collect();
         let digit_bits = self.degree.ilog2();
         let (first, through) = cover_of(me, self.ids[(at + 1) % n], digit_bits);
         let anchor = self.back(self.successor(first), 2.min(n - 1));
@@ -156,7 +177,14 @@ impl Fixed {
             }
         }
         let dense = thin(&mut pointers, self.degree);
-        let known = Known { me, digit_bits, arc: &arc, pointers: &pointers, dense, learned };
+        let known = Known {
+            me,
+            digit_bits,
+            arc: &arc,
+            pointers: &pointers,
+            dense,
+            learned,
+        };
         next_step(&known, key, state)
     }
 
@@ -200,6 +228,8 @@ impl Zipf {
     /// One rank.
     pub fn draw(&self, rng: &mut Rng) -> usize {
         let at = rng.unit();
-        self.0.partition_point(|&value| value < at).min(self.0.len() - 1)
+        self.0
+            .partition_point(|&value| value < at)
+            .min(self.0.len() - 1)
     }
 }
