@@ -52,9 +52,7 @@ impl Pointers {
     }
 
     pub(super) fn forget(&mut self, id: Id) {
-        let before = self.members.len();
         self.members.retain(|member| member.id != id);
-        self.sparse |= self.members.len() != before;
     }
 
     fn ask(&mut self, nonce: u64, what: Asked) {
