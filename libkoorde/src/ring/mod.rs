@@ -10,7 +10,7 @@
 //! | `config` | timers and bounds |
 //! | `view` | [`RingView`], what readers see; `rendezvous`: how an owner is drawn |
 //! | `neighbors` | the members known: R each way, the whole ring if it is small |
-//! | `membership` | news of members: incarnations, tombstones, refutation, full exchanges, leaving |
+//! | `membership` | news of members: incarnations, tombstones, refutation, leaving; `sync`: full exchanges |
 //! | `stabilize` | the period: stabilize, notify, rectify; contact with seeds (joins and merges) |
 //! | `detector` | from a missed answer to a verdict |
 //! | `route` | the Koorde step, pure; `pointers`, `learned`: what it knows besides neighbours |
@@ -32,6 +32,7 @@ mod rendezvous;
 mod rng;
 pub mod route;
 mod stabilize;
+mod sync;
 mod timers;
 mod tombstones;
 mod view;
