@@ -99,8 +99,15 @@ pub fn thin<T>(cover: &mut Vec<T>, degree: u32) -> bool {
 
 impl Ring {
     pub(super) fn fix_pointers(&mut self, now: Instant) {
-        // Without any, routing walks: hurry.
-        let hurry = !self.neighbors.is_complete() && self.pointers.members.is_empty();
+        // Without pointers routing walks, and short lists decide owners wrongly: hurry.
+        let limit = self.config.neighbors;
+        let short = self
+            .neighbors
+            .successors()
+            .len()
+            .min(self.neighbors.predecessors().len());
+        let hurry =
+            !self.neighbors.is_complete() && (self.pointers.members.is_empty() || short < limit);
         let period = if hurry {
             self.config.stabilize / 4
         } else {
