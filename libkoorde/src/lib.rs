@@ -47,3 +47,8 @@ pub use config::Config;
 pub use error::{BodyError, FetchError, StartError};
 pub use metrics::Metrics;
 pub use node::{Body, Node, Propagation, Request};
+
+/// The README's Rust, so that it can't drift.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

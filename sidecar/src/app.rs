@@ -1,0 +1,217 @@
+//! One process: a node, its listeners, its discovery, and their common end.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
+
+use http::HeaderValue;
+use libkoorde::{Node, StartError, metrics::Metrics};
+use prometheus_client::{metrics::info::Info, registry::Registry};
+use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tracing::info;
+
+use crate::{
+    discovery,
+    http::{Doors, HttpMetrics, ListenError, Listener, ListenerName, State},
+    settings::{HttpSettings, Settings, ShutdownSettings, TlsSettings},
+    shutdown::Phase,
+    telemetry::{Telemetry, TelemetryError},
+};
+
+/// TEST-NET-1: never ours, and always beyond the default route.
+const ELSEWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
+
+/// A running process. Dropping it cuts everything off; [`App::shutdown`] does not.
+pub struct App {
+    node: Node,
+    addresses: Addresses,
+    phase: watch::Sender<Phase>,
+    // Sets abort what is in them when they are dropped.
+    listeners: JoinSet<()>,
+    discovery: JoinSet<()>,
+    bounds: ShutdownSettings,
+    telemetry: Telemetry,
+}
+
+/// Where a process listens: what was bound, with the ports the system chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// For clients.
+    pub http: SocketAddr,
+    /// For operators.
+    pub admin: SocketAddr,
+    /// For peers.
+    pub peer: SocketAddr,
+}
+
+/// Why a process could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppError {
+    /// A setting is out of bounds; the message names key and value.
+    #[error("{0}")]
+    Settings(String),
+    /// A listener could not start.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The node could not start.
+    #[error(transparent)]
+    Node(#[from] StartError),
+    /// Telemetry could not start.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+}
+
+impl App {
+    /// Starts a process with these settings; logger and exporter stay as they are.
+    ///
+    /// # Errors
+    /// A setting is out of bounds, an address cannot be bound, a file cannot be read.
+    pub async fn start(settings: Settings) -> Result<Self, AppError> {
+        Self::start_with(settings, Telemetry::none()).await
+    }
+
+    /// As [`App::start`], with telemetry that is flushed at the end.
+    ///
+    /// # Errors
+    /// As [`App::start`].
+    pub async fn start_with(
+        mut settings: Settings,
+        telemetry: Telemetry,
+    ) -> Result<Self, AppError> {
+        settings.complete();
+        settings.check().map_err(AppError::Settings)?;
+        let mut registry = registry();
+        let metrics = Arc::new(HttpMetrics::new(&mut registry));
+        if let Some(exports) = telemetry.exports() {
+            exports.register(&mut registry);
+        }
+        // Listeners first: a port that is taken is found out before any peer hears of us.
+        let http = Listener::bind(ListenerName::Http, &settings.http, &metrics).await?;
+        let admin = Listener::bind(ListenerName::Admin, &admin(&settings), &metrics).await?;
+        let node = start_node(&settings, &mut registry, &telemetry).await?;
+        let addresses = Addresses {
+            http: http.address(),
+            admin: admin.address(),
+            peer: node.peer_address(),
+        };
+        // A node that is its own origin would wait for itself.
+        node.refuse(&own(&addresses));
+
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let state = Arc::new(State {
+            node: node.clone(),
+            registry,
+            metrics: Arc::clone(&metrics),
+            phase: phases.clone(),
+            settings: settings.redacted(),
+            name: name_field(node.name()),
+            propagation: telemetry.propagation(),
+        });
+        let mut listeners = JoinSet::new();
+        for (listener, name) in [(http, ListenerName::Http), (admin, ListenerName::Admin)] {
+            let service = Doors::new(Arc::clone(&state), name).service();
+            listeners.spawn(listener.serve(service, phases.clone(), settings.shutdown.finish));
+        }
+        let mut discovery = JoinSet::new();
+        discovery.spawn(discovery::run(settings.ring.seeds.clone(), node.clone()));
+        info!(node = node.name(), http = %addresses.http, admin = %addresses.admin, peer = %addresses.peer, "Started.");
+        let bounds = settings.shutdown;
+        Ok(Self {
+            node,
+            addresses,
+            phase,
+            listeners,
+            discovery,
+            bounds,
+            telemetry,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
+    /// Its node.
+    #[must_use]
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Ends in order, every step bounded by `shutdown.*`: not ready, but serving on until load
+    /// balancers and peers have turned away; out of the ring; no new connections, while requests
+    /// under way are finished, bodies included; the last spans sent.
+    pub async fn shutdown(mut self) {
+        let bounds = self.bounds;
+        info!(delay = ?bounds.delay, "Draining.");
+        self.phase.send_replace(Phase::Draining);
+        tokio::time::sleep(bounds.delay).await;
+        self.discovery.abort_all();
+        // Leaving before the listeners close: peers hand nothing more to us, while we still answer
+        // what is on its way.
+        self.node.leave(bounds.leave).await;
+        info!("Stopping.");
+        self.phase.send_replace(Phase::Stopping);
+        // Each is bounded by `finish` itself; one that panicked has nothing left to finish.
+        let end = Instant::now() + bounds.finish;
+        while self.listeners.join_next().await.is_some() {}
+        self.node
+            .stop(end.saturating_duration_since(Instant::now()))
+            .await;
+        self.telemetry.flush(bounds.flush).await;
+        info!("Stopped.");
+    }
+}
+
+fn registry() -> Registry {
+    let mut registry = Registry::default();
+    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+    registry.register("koorde_build", "What this is", build);
+    registry
+}
+
+/// The admin listener: the client listener's timeouts, no TLS, bounds of its own.
+fn admin(settings: &Settings) -> HttpSettings {
+    HttpSettings {
+        listen: settings.admin.listen,
+        tls: TlsSettings::default(),
+        max_connections: settings.admin.max_connections,
+        max_connections_per_client: settings.admin.max_connections,
+        ..settings.http.clone()
+    }
+}
+
+async fn start_node(
+    settings: &Settings,
+    registry: &mut Registry,
+    telemetry: &Telemetry,
+) -> Result<Node, StartError> {
+    let metrics = Metrics::new(registry);
+    Node::start(
+        settings.config(),
+        metrics,
+        telemetry.propagation().unwrap_or_default(),
+    )
+    .await
+}
+
+/// What this process listens on, and the address under which others know it where it listens on
+/// all. The guard itself knows that all includes loopback.
+fn own(addresses: &Addresses) -> Vec<SocketAddr> {
+    let outwards = discovery::interface_to(ELSEWHERE);
+    let mut own = Vec::new();
+    for address in [addresses.http, addresses.admin, addresses.peer] {
+        own.push(address);
+        if address.ip().is_unspecified() {
+            own.push(SocketAddr::new(outwards, address.port()));
+        }
+    }
+    own
+}
+
+fn name_field(name: &str) -> HeaderValue {
+    HeaderValue::from_str(name).unwrap_or(HeaderValue::from_static("unnamed"))
+}

@@ -1,0 +1,142 @@
+//! The listener that clients use.
+
+use std::{net::SocketAddr, time::Duration};
+
+use libkoorde::config::ByteSize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{bound, seconds};
+
+/// The listener that clients use: HTTP/1.1 and HTTP/2, in clear (h2c) or over TLS.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpSettings {
+    /// Where clients connect. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// TLS, if both files are given.
+    pub tls: TlsSettings,
+    /// Connections open at once, 1–1000000. One more is closed at once and counted.
+    pub max_connections: usize,
+    /// Connections open at once from one client address (from one /64 network with IPv6),
+    /// 1–1000000. Behind a proxy that hides its clients, set it as high as `http.max_connections`.
+    pub max_connections_per_client: usize,
+    /// HTTP/2 streams open at once on one connection, 1–65536.
+    pub max_streams: u32,
+    /// Bytes of a request's head, 8 KiB – 1 MiB. Beyond it the request is answered 431.
+    pub max_header_bytes: ByteSize,
+    /// From a connection's start to its first byte, 10 ms – 10 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub first_byte_timeout: Duration,
+    /// From the first byte of a request's head to its last, 10 ms – 10 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub header_timeout: Duration,
+    /// How long a connection is kept without a request (keep-alive), 10 ms – 1 h.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub idle_timeout: Duration,
+    /// A client that takes nothing of a waiting body for this long is cut off; over HTTP/2, one
+    /// that takes less than 64 KiB of it. 10 ms – 1 h.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub stall_timeout: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            tls: TlsSettings::default(),
+            max_connections: 10_000,
+            max_connections_per_client: 1_000,
+            max_streams: 128,
+            max_header_bytes: ByteSize::kib(16),
+            first_byte_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            stall_timeout: Duration::from_secs(60),
+        }
+    }
+}
+
+impl HttpSettings {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let connections = 1..=1_000_000;
+        let (all, one) = (self.max_connections, self.max_connections_per_client);
+        let rule = "1 to 1000000";
+        bound(
+            connections.contains(&all),
+            "http.max_connections",
+            &all,
+            rule,
+        )?;
+        bound(
+            connections.contains(&one),
+            "http.max_connections_per_client",
+            &one,
+            rule,
+        )?;
+        let streams = self.max_streams;
+        bound(
+            (1..=65_536).contains(&streams),
+            "http.max_streams",
+            &streams,
+            "1 to 65536",
+        )?;
+        let head = self.max_header_bytes;
+        let head_ok = head >= ByteSize::kib(8) && head <= ByteSize::mib(1);
+        bound(head_ok, "http.max_header_bytes", &head, "8KiB to 1MiB")?;
+        seconds(
+            "http.first_byte_timeout",
+            self.first_byte_timeout,
+            0.01,
+            600.0,
+        )?;
+        seconds("http.header_timeout", self.header_timeout, 0.01, 600.0)?;
+        seconds("http.idle_timeout", self.idle_timeout, 0.01, 3600.0)?;
+        seconds("http.stall_timeout", self.stall_timeout, 0.01, 3600.0)?;
+        self.tls.check()
+    }
+}
+
+/// TLS of the client listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// PEM file of the certificate chain, leaf first. Default: no TLS.
+    pub cert: Option<String>,
+    /// PEM file of the certificate's private key; needed with `http.tls.cert`.
+    pub key: Option<String>,
+    /// From a connection's start to the end of the TLS handshake, 10 ms – 10 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub handshake_timeout: Duration,
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self {
+            cert: None,
+            key: None,
+            handshake_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl TlsSettings {
+    fn check(&self) -> Result<(), String> {
+        seconds(
+            "http.tls.handshake_timeout",
+            self.handshake_timeout,
+            0.01,
+            600.0,
+        )?;
+        match (&self.cert, &self.key) {
+            (Some(cert), None) => bound(false, "http.tls.cert", cert, "given with http.tls.key"),
+            (None, Some(key)) => bound(false, "http.tls.key", key, "given with http.tls.cert"),
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! The smaller sections: admin listener, logs, traces, shutdown.
+
+use std::{net::SocketAddr, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+
+use super::{bound, seconds};
+
+/// The listener that operators use: `/debug/*` besides probes and metrics. It has the timeouts of
+/// the client listener and no TLS; keep it on loopback or inside the cluster.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSettings {
+    /// Where operators connect. Port 0 lets the system choose.
+    pub listen: SocketAddr,
+    /// Connections open at once, 1–65536.
+    pub max_connections: usize,
+}
+
+impl Default for AdminSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
+            max_connections: 256,
+        }
+    }
+}
+
+impl AdminSettings {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let connections = self.max_connections;
+        let ok = (1..=65_536).contains(&connections);
+        bound(ok, "admin.max_connections", &connections, "1 to 65536")
+    }
+}
+
+/// Logs: one line an event, on standard error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogSettings {
+    /// `json`, `text`, or `auto`: text on a terminal, JSON elsewhere.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,libkoorde=debug`.
+    pub level: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Auto,
+            level: "info".into(),
+        }
+    }
+}
+
+impl LogSettings {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let ok = EnvFilter::try_new(&self.level).is_ok();
+        bound(
+            ok,
+            "log.level",
+            &self.level,
+            "a level, or directives such as info,libkoorde=debug",
+        )
+    }
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    #[default]
+    Auto,
+    /// One JSON object a line.
+    Json,
+    /// For people.
+    Text,
+}
+
+/// Traces: OpenTelemetry over gRPC. Trouble with the collector is counted, logged and never waited
+/// for by a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetrySettings {
+    /// The collector, `http://host:4317`. Default: no traces are made.
+    pub otlp_endpoint: Option<String>,
+    /// Part of the traces begun here that is kept, 0–1. A trace begun by the client is kept if the
+    /// client says so in `traceparent`.
+    pub sample_ratio: f64,
+    /// `service.name` of the spans.
+    pub service_name: String,
+    /// Longest time of one export, 100 ms – 60 s.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub export_timeout: Duration,
+}
+
+impl Default for TelemetrySettings {
+    fn default() -> Self {
+        Self {
+            otlp_endpoint: None,
+            sample_ratio: 0.01,
+            service_name: "koorde".into(),
+            export_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl TelemetrySettings {
+    pub(super) fn check(&self) -> Result<(), String> {
+        let ratio = self.sample_ratio;
+        bound(
+            (0.0..=1.0).contains(&ratio),
+            "telemetry.sample_ratio",
+            &ratio,
+            "0 to 1",
+        )?;
+        seconds("telemetry.export_timeout", self.export_timeout, 0.1, 60.0)?;
+        let Some(endpoint) = &self.otlp_endpoint else {
+            return Ok(());
+        };
+        // Spans go to a collector in the cluster; it is the collector that speaks TLS outwards.
+        let ok = endpoint
+            .parse::<::http::Uri>()
+            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
+        bound(
+            ok,
+            "telemetry.otlp_endpoint",
+            endpoint,
+            "an http:// URL such as http://host:4317",
+        )
+    }
+}
+
+/// The way out after SIGTERM or SIGINT. The container's grace period must be longer than all of
+/// them together (55 s by default). A second signal ends the process at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShutdownSettings {
+    /// First: serve on while not ready, so that load balancers and peers turn away, 0 s – 10 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub delay: Duration,
+    /// Then: at most this long to leave the ring and hand stored responses over, 0 s – 10 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub leave: Duration,
+    /// Then: at most this long for requests under way, bodies included, 0 s – 10 min.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub finish: Duration,
+    /// Last: at most this long to send the last spans, 0 s – 60 s.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub flush: Duration,
+}
+
+impl Default for ShutdownSettings {
+    fn default() -> Self {
+        Self {
+            delay: Duration::from_secs(5),
+            leave: Duration::from_secs(15),
+            finish: Duration::from_secs(30),
+            flush: Duration::from_secs(5),
+        }
+    }
+}
+
+impl ShutdownSettings {
+    /// All of them zero: for tests, and for processes that nobody balances load to.
+    #[must_use]
+    pub fn at_once() -> Self {
+        let none = Duration::ZERO;
+        Self {
+            delay: none,
+            leave: none,
+            finish: none,
+            flush: none,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<(), String> {
+        seconds("shutdown.delay", self.delay, 0.0, 600.0)?;
+        seconds("shutdown.leave", self.leave, 0.0, 600.0)?;
+        seconds("shutdown.finish", self.finish, 0.0, 600.0)?;
+        seconds("shutdown.flush", self.flush, 0.0, 60.0)
+    }
+}

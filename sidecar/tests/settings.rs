@@ -1,0 +1,281 @@
+//! Four places, one configuration: who wins, and what is said about what is wrong.
+
+use std::{fs, path::PathBuf};
+
+use koorde_sidecar::settings::{
+    Loaded, Settings, SettingsError, Source, load_from, markdown_table,
+};
+use libkoorde::config::ByteSize;
+
+/// A file that is gone after the test.
+struct File(PathBuf);
+
+impl File {
+    fn new(name: &str, text: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        fs::write(&path, text).expect("the target directory is writable");
+        Self(path)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+    pairs
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+fn load(
+    file: Option<&File>,
+    variables: &[(&str, &str)],
+    flags: &[(&str, &str)],
+) -> Result<Loaded, SettingsError> {
+    load_from(
+        file.map(|file| file.0.as_path()),
+        &pairs(variables),
+        &pairs(flags),
+    )
+}
+
+fn error(file: Option<&File>, variables: &[(&str, &str)], flags: &[(&str, &str)]) -> String {
+    load(file, variables, flags)
+        .expect_err("it is wrong")
+        .to_string()
+}
+
+#[test]
+fn later_places_win_and_each_key_knows_its_own() {
+    let file = File::new(
+        "wins.toml",
+        "[store]\ncapacity = \"1MiB\"\nhot_percent = 5\n[http]\nmax_streams = 7\n",
+    );
+    let variables = [
+        ("KOORDE_STORE__CAPACITY", "2MiB"),
+        ("KOORDE_STORE__HOT_PERCENT", "6"),
+    ];
+    let loaded = load(Some(&file), &variables, &[("store.capacity", "3MiB")]).expect("all is well");
+    let settings = &loaded.settings;
+    assert_eq!(settings.store.capacity, ByteSize::mib(3));
+    assert_eq!(
+        (settings.store.hot_percent, settings.http.max_streams),
+        (6, 7)
+    );
+    assert_eq!(
+        loaded.source("store.capacity"),
+        Source::Flag("--store.capacity".into())
+    );
+    let variable = Source::Environment("KOORDE_STORE__HOT_PERCENT".into());
+    assert_eq!(loaded.source("store.hot_percent"), variable);
+    assert_eq!(
+        loaded.source("http.max_streams"),
+        Source::File(file.0.clone())
+    );
+    assert_eq!(loaded.source("http.listen"), Source::Default);
+}
+
+#[test]
+fn without_anything_the_defaults_work_and_the_name_is_the_hosts() {
+    let loaded = load(None, &[], &[]).expect("defaults work");
+    assert!(!loaded.settings.node.name.is_empty());
+    let named = Settings {
+        node: loaded.settings.node.clone(),
+        ..Settings::default()
+    };
+    assert_eq!(loaded.settings, named);
+}
+
+#[test]
+fn lists_are_separated_by_commas_or_written_as_json() {
+    for text in ["a:1,b:2", " a:1 , b:2 ,", "[\"a:1\", \"b:2\"]"] {
+        let loaded = load(None, &[("KOORDE_RING__SEEDS", text)], &[]).expect("a list");
+        assert_eq!(loaded.settings.ring.seeds, ["a:1", "b:2"], "{text}");
+    }
+    let loaded = load(None, &[("KOORDE_RING__SEEDS", "")], &[]).expect("a list of nothing");
+    assert!(loaded.settings.ring.seeds.is_empty());
+}
+
+#[test]
+fn a_value_is_read_as_what_its_key_needs() {
+    let variables = [
+        ("KOORDE_NODE__NAME", "123"),
+        ("KOORDE_STORE__SET_COOKIE", "true"),
+        ("KOORDE_HTTP__TLS__CERT", ""),
+        ("KOORDE_TELEMETRY__SAMPLE_RATIO", "1"),
+        ("KOORDE_SHUTDOWN__DELAY", "250ms"),
+        ("KOORDE_NODE__ROLE", "edge"),
+        ("KOORDE_RING__ADVERTISE", "10.1.2.3:4000"),
+        ("KOORDE_STORE__CAPACITY", "4194304"),
+    ];
+    let settings = load(None, &variables, &[]).expect("all is well").settings;
+    assert_eq!(settings.node.name, "123");
+    assert!(settings.store.set_cookie && settings.http.tls.cert.is_none());
+    assert_eq!(settings.telemetry.sample_ratio, 1.0);
+    assert_eq!(settings.shutdown.delay.as_millis(), 250);
+    assert_eq!(settings.store.capacity, ByteSize::mib(4));
+    assert_eq!(
+        settings.ring.advertise.map(|a| a.to_string()).as_deref(),
+        Some("10.1.2.3:4000")
+    );
+}
+
+#[test]
+fn yaml_is_read_and_an_empty_section_says_nothing() {
+    let text = "egress:\nring:\n  seeds: [\"a:1\"]\nstore: {capacity: 2MiB}\n";
+    let file = File::new("empty.yaml", text);
+    let settings = load(Some(&file), &[], &[]).expect("all is well").settings;
+    assert_eq!(
+        (settings.ring.seeds.len(), settings.store.capacity),
+        (1, ByteSize::mib(2))
+    );
+    for (name, text) in [("none.yaml", "# nothing\n"), ("none.toml", "")] {
+        let file = File::new(name, text);
+        assert!(load(Some(&file), &[], &[]).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_refused_by_name_and_source_wherever_it_is() {
+    let file = File::new("unknown.toml", "[store]\ncapcity = \"1MiB\"\n");
+    let message = error(Some(&file), &[], &[]);
+    assert!(
+        message.starts_with("store.capcity (file ") && message.contains("store has capacity,"),
+        "{message}"
+    );
+    let message = error(None, &[("KOORDE_STROE__CAPACITY", "1")], &[]);
+    assert!(
+        message.contains("stroe.capacity (environment KOORDE_STROE__CAPACITY)"),
+        "{message}"
+    );
+    assert!(
+        message.contains("the sections are admin, egress"),
+        "{message}"
+    );
+    let message = error(None, &[], &[("capacity", "1")]);
+    assert!(
+        message.contains("capacity (flag --capacity) is no setting"),
+        "{message}"
+    );
+    let file = File::new("scalar.yaml", "store: 5\n");
+    assert!(error(Some(&file), &[], &[]).starts_with("store (file "));
+}
+
+#[test]
+fn a_wrong_value_is_refused_with_its_key_its_value_and_its_source() {
+    let file = File::new(
+        "wrong.toml",
+        "[store]\ncapacity = \"much\"\n[node]\nweight = \"heavy\"\n",
+    );
+    for (message, parts) in [
+        (
+            error(Some(&file), &[], &[]),
+            ["node.weight = heavy", "(file ", ""],
+        ),
+        (
+            error(None, &[("KOORDE_STORE__CAPACITY", "much")], &[]),
+            [
+                "store.capacity = much",
+                "(environment KOORDE_STORE__CAPACITY)",
+                "256MiB",
+            ],
+        ),
+        (
+            error(None, &[], &[("fetch.timeout", "1 fortnight")]),
+            ["fetch.timeout = 1 fortnight", "(flag --fetch.timeout)", ""],
+        ),
+        (
+            error(None, &[], &[("node.weight", "heavy")]),
+            [
+                "node.weight = heavy",
+                "(flag --node.weight)",
+                "must be a number",
+            ],
+        ),
+        (
+            error(None, &[("KOORDE_STORE__HOT_PERCENT", "21")], &[]),
+            [
+                "store.hot_percent = 21",
+                "(environment KOORDE_STORE__HOT_PERCENT)",
+                "must be 0 to 20",
+            ],
+        ),
+        (
+            error(None, &[], &[("http.tls.cert", "a.pem")]),
+            [
+                "http.tls.cert = a.pem",
+                "(flag --http.tls.cert)",
+                "given with http.tls.key",
+            ],
+        ),
+        (
+            error(None, &[], &[("telemetry.otlp_endpoint", "https://a:4317")]),
+            ["telemetry.otlp_endpoint = https://a:4317", "", "http://"],
+        ),
+        (
+            error(None, &[], &[("log.level", "a=b=c")]),
+            ["log.level = a=b=c", "", ""],
+        ),
+        (
+            error(None, &[], &[("node.role", "boss")]),
+            ["node.role = boss", "", "member"],
+        ),
+    ] {
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+    }
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let flags = [("ring.secret", "hunter2")];
+    let loaded = load(None, &[], &flags).expect("all is well");
+    assert_eq!(loaded.settings.ring.secret, "hunter2");
+    let shown = format!("{:?} {}", loaded.effective(), loaded.settings.redacted());
+    assert!(!shown.contains("hunter2") && shown.contains("(redacted)"));
+    let file = File::new("secret.toml", "[ring]\nsecret = 4711\n");
+    let message = error(Some(&file), &[], &[]);
+    assert!(
+        message.contains("ring.secret = (redacted)") && !message.contains("4711"),
+        "{message}"
+    );
+    let file = File::new("quoted.toml", "[ring]\nsecret = \"4711\n");
+    let message = error(Some(&file), &[], &[]);
+    assert!(
+        message.contains("line 2") && !message.contains("4711"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let missing = File(PathBuf::from("missing.toml"));
+    assert!(error(Some(&missing), &[], &[]).contains("missing.toml"));
+    let file = File::new("config.ini", "");
+    assert!(error(Some(&file), &[], &[]).contains("must be named .toml, .yaml"));
+    let file = File::new("broken.toml", "[store\n");
+    assert!(error(Some(&file), &[], &[]).contains("broken.toml"));
+}
+
+#[test]
+fn the_table_has_a_row_for_every_key() {
+    let table = markdown_table();
+    for row in [
+        "| `http.listen` | `0.0.0.0:8080` | Where clients connect.",
+        "| `ring.seeds` | – | Peers to meet first",
+    ] {
+        assert!(table.contains(row), "{table}");
+    }
+    assert!(
+        table
+            .lines()
+            .all(|line| line.starts_with('|') && line.ends_with('|'))
+    );
+    let rows = table.lines().skip(2).count();
+    assert_eq!(rows, koorde_sidecar::settings::keys::keys().len());
+}
