@@ -141,7 +141,6 @@ pub(crate) struct Driver {
     changes: watch::Sender<u64>,
     waiting: HashMap<LookupId, oneshot::Sender<Found>>,
     next_lookup: u64,
-    sender: wire::Sender,
     metrics: Arc<Metrics>,
     published: AtomicU64,
 }
@@ -151,7 +150,6 @@ impl Driver {
         ring: Ring,
         unreachable: mpsc::Receiver<SocketAddr>,
         peers: Arc<Peers>,
-        cluster: String,
         metrics: Arc<Metrics>,
     ) -> (Self, Handle) {
         let (sender, asks) = mpsc::channel(INPUTS);
@@ -162,10 +160,6 @@ impl Driver {
             view: Arc::clone(&view),
             changes: changed,
         };
-        let envelope = wire::Sender {
-            cluster,
-            from: ring.view().me().addr,
-        };
         let driver = Self {
             ring,
             asks,
@@ -175,7 +169,6 @@ impl Driver {
             changes,
             waiting: HashMap::new(),
             next_lookup: 0,
-            sender: envelope,
             metrics,
             published: AtomicU64::new(0),
         };
@@ -199,7 +192,7 @@ impl Driver {
             while let Some(output) = self.ring.poll() {
                 match output {
                     Output::Send { to, message } => {
-                        self.peers.deliver(to, self.sender.envelope(&message))
+                        self.peers.deliver(to, wire::envelope(&message))
                     }
                     Output::Event(event) => self.on_event(event),
                 }

@@ -160,16 +160,16 @@ impl Node {
         let hasher = Hasher::new(config.ring.secret.as_bytes());
         let tasks = Tasks::default();
         let (unreachable, not_reached) = mpsc::channel(1024);
-        let peers = Arc::new(Peers::new(unreachable, tasks.clone(), Arc::clone(&metrics)));
-        let ring = start_ring(&config, &hasher, address)?;
         let cluster = hasher.fingerprint();
-        let (driver, handle) = Driver::new(
-            ring,
-            not_reached,
-            Arc::clone(&peers),
-            cluster.clone(),
+        let peers = Arc::new(Peers::new(
+            unreachable,
+            wire::hello(&cluster, address),
+            tasks.clone(),
             Arc::clone(&metrics),
-        );
+        ));
+        let ring = start_ring(&config, &hasher, address)?;
+        let (driver, handle) =
+            Driver::new(ring, not_reached, Arc::clone(&peers), Arc::clone(&metrics));
         tasks.spawn(driver.run());
 
         let capacity = config.store.capacity.0;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{StreamExt, stream};
 use koorde_proto::{
     cache::v1::{
         FetchRequest, InspectReply, InspectRequest, cache_client::CacheClient, fetch_reply::Part,
@@ -55,6 +56,8 @@ pub(crate) struct Peers {
     ring: Mutex<BTreeMap<SocketAddr, mpsc::Sender<Envelope>>>,
     data: Mutex<BTreeMap<SocketAddr, Channel>>,
     unreachable: mpsc::Sender<SocketAddr>,
+    /// How each stream of ring messages begins.
+    hello: Envelope,
     tasks: Tasks,
     metrics: Arc<Metrics>,
 }
@@ -63,6 +66,7 @@ impl Peers {
     /// Addresses that could not be reached go to `unreachable`.
     pub(crate) fn new(
         unreachable: mpsc::Sender<SocketAddr>,
+        hello: Envelope,
         tasks: Tasks,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -70,6 +74,7 @@ impl Peers {
             ring: Mutex::default(),
             data: Mutex::default(),
             unreachable,
+            hello,
             tasks,
             metrics,
         }
@@ -98,10 +103,13 @@ impl Peers {
     fn open(&self, to: SocketAddr) -> mpsc::Sender<Envelope> {
         let (queue, messages) = mpsc::channel(QUEUE);
         let unreachable = self.unreachable.clone();
+        let hello = stream::iter([self.hello.clone()]);
         self.tasks.spawn(async move {
             let mut client = RingClient::new(channel(to));
             // Resolves only when the stream ends: by the peer's leaving, by a failure to connect.
-            let _why = client.deliver(ReceiverStream::new(messages)).await;
+            let _why = client
+                .deliver(hello.chain(ReceiverStream::new(messages)))
+                .await;
             // Full means that the driver has enough to do; silence will tell it the same.
             let _ = unreachable.try_send(to);
         });

@@ -105,15 +105,22 @@ impl koorde_proto::ring::v1::ring_server::Ring for Doors {
     ) -> Result<Response<DeliverReply>, Status> {
         let mut envelopes = request.into_inner();
         let metrics = &self.node.metrics;
+        let refuse = |why: String| {
+            count(&metrics.ring_messages, "refused");
+            Status::invalid_argument(why)
+        };
+        let Some(hello) = envelopes.message().await? else {
+            return Ok(Response::new(DeliverReply {}));
+        };
+        self.admit(hello.version, &hello.cluster)?;
+        let from = wire::sender(hello).map_err(refuse)?;
         while let Some(envelope) = envelopes.message().await? {
-            self.admit(envelope.version, &envelope.cluster)?;
-            let (from, message) = match wire::message(envelope) {
-                Ok(message) => message,
-                Err(why) => {
-                    count(&metrics.ring_messages, "refused");
-                    return Err(Status::invalid_argument(why));
-                }
-            };
+            if envelope.message.is_none() {
+                // A newer peer's message that this version does not know.
+                count(&metrics.ring_messages, "dropped");
+                continue;
+            }
+            let message = wire::message(envelope).map_err(refuse)?;
             let taken = self.node.driver.message(from, message);
             count(
                 &metrics.ring_messages,

@@ -16,7 +16,7 @@ use crate::{
 };
 
 mod ring;
-pub(crate) use ring::{Sender, message};
+pub(crate) use ring::{envelope, hello, message, sender};
 
 /// Version of the protocol and of the rules by which keys are made and hashed.
 pub(crate) const VERSION: u32 = 1;

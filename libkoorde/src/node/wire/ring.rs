@@ -17,74 +17,79 @@ use crate::{
 const MAX_MEMBERS: usize = 2 * 1024 + 1;
 const MAX_NAME: usize = 253;
 
-/// What every envelope of this node carries.
-#[derive(Clone, Debug)]
-pub(crate) struct Sender {
-    pub(crate) cluster: String,
-    pub(crate) from: SocketAddr,
-}
-
-impl Sender {
-    pub(crate) fn envelope(&self, message: &Message) -> proto::Envelope {
-        proto::Envelope {
-            version: VERSION,
-            cluster: self.cluster.clone(),
-            from: Some(endpoint(self.from)),
-            message: Some(part(message)),
-        }
+/// How a stream of ring messages begins: who sends it, and in which cluster.
+pub(crate) fn hello(cluster: &str, from: SocketAddr) -> proto::Envelope {
+    proto::Envelope {
+        version: VERSION,
+        cluster: cluster.to_owned(),
+        from: Some(endpoint(from)),
+        message: None,
     }
 }
 
-/// The message in an envelope, and the address its sender gives as its own.
-pub(crate) fn message(envelope: proto::Envelope) -> Result<(SocketAddr, Message), String> {
-    let from = address(envelope.from)?;
-    let message = match envelope.message.ok_or("an envelope without a message")? {
-        Part::Lookup(lookup) => Message::Lookup(Box::new(read_lookup(lookup)?)),
-        Part::Ack(ack) => Message::Ack { hop: ack.hop },
-        Part::Found(found) => Message::Found(Box::new(read_found(found)?)),
-        Part::Stabilize(it) => Message::Stabilize {
-            me: member(it.me)?,
-            digest: digest(it.digest)?,
+/// The address that a stream's sender gives as its own.
+pub(crate) fn sender(hello: proto::Envelope) -> Result<SocketAddr, String> {
+    address(hello.from)
+}
+
+/// One message of a stream.
+pub(crate) fn envelope(message: &Message) -> proto::Envelope {
+    proto::Envelope {
+        message: Some(part(message)),
+        ..proto::Envelope::default()
+    }
+}
+
+/// The message in an envelope.
+pub(crate) fn message(envelope: proto::Envelope) -> Result<Message, String> {
+    Ok(
+        match envelope.message.ok_or("an envelope without a message")? {
+            Part::Lookup(lookup) => Message::Lookup(Box::new(read_lookup(lookup)?)),
+            Part::Ack(ack) => Message::Ack { hop: ack.hop },
+            Part::Found(found) => Message::Found(Box::new(read_found(found)?)),
+            Part::Stabilize(it) => Message::Stabilize {
+                me: member(it.me)?,
+                digest: digest(it.digest)?,
+            },
+            Part::Stabilized(it) => Message::Stabilized {
+                agree: it.agree,
+                between: members(it.between, 2)?,
+                changes: changes(it.changes, Message::MAX_RECENT)?,
+            },
+            Part::Changes(it) => Message::Changes(changes(it.changes, Message::MAX_CHANGES)?),
+            Part::Sync(it) => Message::Sync(Box::new(Sync {
+                members: members(it.members, MAX_MEMBERS)?,
+                gone: bounded(it.gone, 128)?
+                    .into_iter()
+                    .map(gone)
+                    .collect::<Result<_, _>>()?,
+                complete: it.complete,
+                answer: it.answer,
+            })),
+            Part::Ping(it) => Message::Ping { nonce: it.nonce },
+            Part::Pong(it) => Message::Pong { nonce: it.nonce },
+            Part::PingFor(it) => Message::PingFor {
+                target: address(it.target)?,
+                nonce: it.nonce,
+            },
+            Part::Suspect(it) => Message::Suspect {
+                id: Id(it.id),
+                incarnation: it.incarnation,
+            },
+            Part::Dead(it) => Message::Dead {
+                incarnation: it.incarnation,
+            },
+            Part::List(it) => Message::List {
+                nonce: it.nonce,
+                forward: it.forward,
+                count: usize::try_from(it.count).unwrap_or(Message::MAX_LISTED),
+            },
+            Part::Listed(it) => Message::Listed {
+                nonce: it.nonce,
+                members: members(it.members, Message::MAX_LISTED)?,
+            },
         },
-        Part::Stabilized(it) => Message::Stabilized {
-            agree: it.agree,
-            between: members(it.between, 2)?,
-            changes: changes(it.changes, Message::MAX_RECENT)?,
-        },
-        Part::Changes(it) => Message::Changes(changes(it.changes, Message::MAX_CHANGES)?),
-        Part::Sync(it) => Message::Sync(Box::new(Sync {
-            members: members(it.members, MAX_MEMBERS)?,
-            gone: bounded(it.gone, 128)?
-                .into_iter()
-                .map(gone)
-                .collect::<Result<_, _>>()?,
-            complete: it.complete,
-            answer: it.answer,
-        })),
-        Part::Ping(it) => Message::Ping { nonce: it.nonce },
-        Part::Pong(it) => Message::Pong { nonce: it.nonce },
-        Part::PingFor(it) => Message::PingFor {
-            target: address(it.target)?,
-            nonce: it.nonce,
-        },
-        Part::Suspect(it) => Message::Suspect {
-            id: Id(it.id),
-            incarnation: it.incarnation,
-        },
-        Part::Dead(it) => Message::Dead {
-            incarnation: it.incarnation,
-        },
-        Part::List(it) => Message::List {
-            nonce: it.nonce,
-            forward: it.forward,
-            count: usize::try_from(it.count).unwrap_or(Message::MAX_LISTED),
-        },
-        Part::Listed(it) => Message::Listed {
-            nonce: it.nonce,
-            members: members(it.members, Message::MAX_LISTED)?,
-        },
-    };
-    Ok((from, message))
+    )
 }
 
 fn part(message: &Message) -> Part {
