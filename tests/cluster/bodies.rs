@@ -17,7 +17,11 @@ async fn waiters_on_every_node_read_while_the_fill_goes_on() {
     let (pieces, rest) = mpsc::channel::<&'static str>(1);
     let rest = std::sync::Mutex::new(Some(rest));
     let origin = Origin::start(move |_| {
-        let rest = rest.lock().expect("no panic in here").take().expect("one origin request");
+        let rest = rest
+            .lock()
+            .expect("no panic in here")
+            .take()
+            .expect("one origin request");
         async move {
             let pieces = futures_util::stream::unfold(rest, |mut rest| async {
                 let piece = rest.recv().await?;
@@ -38,7 +42,11 @@ async fn waiters_on_every_node_read_while_the_fill_goes_on() {
     }
     for body in &mut bodies {
         let frame = body.frame().await.expect("not the end").expect("no error");
-        assert_eq!(frame.into_data().expect("data"), "first", "before the origin has sent the rest");
+        assert_eq!(
+            frame.into_data().expect("data"),
+            "first",
+            "before the origin has sent the rest"
+        );
     }
     pieces.send("second").await.expect("the origin reads");
     drop(pieces);
@@ -72,7 +80,14 @@ async fn a_body_over_the_ceiling_passes_through_for_every_waiter_unstored() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_never_holds_more_than_its_bound() {
     let origin = Origin::start(|request| async move {
-        let length: u64 = request.uri().path().rsplit('/').next().expect("a name").parse().expect("kilobytes");
+        let length: u64 = request
+            .uri()
+            .path()
+            .rsplit('/')
+            .next()
+            .expect("a name")
+            .parse()
+            .expect("kilobytes");
         let mut answer = response(200, &[("cache-control", "max-age=60")], "");
         *answer.body_mut() = stream(length, 1024, false);
         answer
@@ -81,11 +96,16 @@ async fn the_store_never_holds_more_than_its_bound() {
     let cluster = Cluster::with(2, |config| config.store.capacity = ByteSize::mib(2)).await;
     for n in 0..300u64 {
         let url = origin.url(&format!("/{n}/{}", n * 7 % 190));
-        fetch(&cluster.nodes[n as usize % 2], get(&url)).await.expect("an answer");
+        fetch(&cluster.nodes[n as usize % 2], get(&url))
+            .await
+            .expect("an answer");
         for node in &cluster.nodes {
             let stats = node.stats();
             assert!(stats.stored_bytes <= stats.capacity_bytes, "{stats:?}");
         }
     }
-    assert!(cluster.nodes.iter().any(|node| node.stats().evictions > 0), "the bound was reached");
+    assert!(
+        cluster.nodes.iter().any(|node| node.stats().evictions > 0),
+        "the bound was reached"
+    );
 }

@@ -22,14 +22,22 @@ async fn many_requests_at_all_nodes_for_one_cold_key_are_one_origin_request() {
     }
     while let Some(answer) = requests.join_next().await {
         let answer = answer.expect("no panic").expect("an answer");
-        assert_eq!((answer.status().as_u16(), &answer.body()[..]), (200, &b"body"[..]));
+        assert_eq!(
+            (answer.status().as_u16(), &answer.body()[..]),
+            (200, &b"body"[..])
+        );
     }
     assert_eq!(origin.count("/cold"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_uncacheable_response_lets_the_waiters_go_and_is_remembered() {
-    let origin = Origin::fixed(Duration::from_millis(100), &[("cache-control", "private")], "mine").await;
+    let origin = Origin::fixed(
+        Duration::from_millis(100),
+        &[("cache-control", "private")],
+        "mine",
+    )
+    .await;
     let cluster = Cluster::start(3).await;
     for round in 1..=2 {
         let mut requests = JoinSet::new();
@@ -40,7 +48,11 @@ async fn an_uncacheable_response_lets_the_waiters_go_and_is_remembered() {
         while let Some(answer) = requests.join_next().await {
             assert_eq!(answer.expect("no panic").expect("an answer").body(), "mine");
         }
-        assert_eq!(origin.count("/private"), 6 * round, "nobody gets another's private response");
+        assert_eq!(
+            origin.count("/private"),
+            6 * round,
+            "nobody gets another's private response"
+        );
     }
 }
 
@@ -49,15 +61,30 @@ async fn waiters_with_other_selecting_fields_get_their_own_variant() {
     let origin = Origin::start(|request| async move {
         tokio::time::sleep(Duration::from_millis(50)).await;
         let fields = [("cache-control", "max-age=60"), ("vary", "accept-language")];
-        let language = request.headers().get("accept-language").map(|value| value.as_bytes() == b"de");
-        response(200, &fields, if language == Some(true) { "hallo" } else { "hello" })
+        let language = request
+            .headers()
+            .get("accept-language")
+            .map(|value| value.as_bytes() == b"de");
+        response(
+            200,
+            &fields,
+            if language == Some(true) {
+                "hallo"
+            } else {
+                "hello"
+            },
+        )
     })
     .await;
     let cluster = Cluster::start(3).await;
     let mut requests = JoinSet::new();
     for n in 0..30 {
         let (node, url) = (cluster.nodes[n % 3].clone(), origin.url("/vary"));
-        let (language, body) = if n % 2 == 0 { ("de", "hallo") } else { ("en", "hello") };
+        let (language, body) = if n % 2 == 0 {
+            ("de", "hallo")
+        } else {
+            ("en", "hello")
+        };
         requests.spawn(async move {
             let answer = fetch(&node, get_with(&url, &[("accept-language", language)])).await;
             assert_eq!(answer.expect("an answer").body(), body);
@@ -74,9 +101,14 @@ async fn a_fill_survives_the_client_that_started_it() {
     let origin = Origin::fixed(Duration::from_millis(100), FRESH, "body").await;
     let cluster = Cluster::start(2).await;
     let url = origin.url("/survives");
-    let leader = tokio::time::timeout(Duration::from_millis(20), fetch(&cluster.nodes[0], get(&url)));
+    let leader = tokio::time::timeout(
+        Duration::from_millis(20),
+        fetch(&cluster.nodes[0], get(&url)),
+    );
     assert!(leader.await.is_err(), "the client went away");
-    let answer = fetch(&cluster.nodes[1], get(&url)).await.expect("an answer");
+    let answer = fetch(&cluster.nodes[1], get(&url))
+        .await
+        .expect("an answer");
     assert_eq!(answer.body(), "body");
     assert_eq!(origin.count("/survives"), 1);
 }
@@ -87,11 +119,29 @@ async fn a_hit_at_the_owner_is_told_by_both_nodes() {
     let cluster = Cluster::with(3, |config| config.store.hot_percent = 0).await;
     let url = origin.url("/told");
     let (owner, other) = cluster.owner_and_other(&url).await;
-    fetch(&cluster.nodes[owner], get(&url)).await.expect("an answer");
-    let answer = fetch(&cluster.nodes[other], get(&url)).await.expect("an answer");
-    let told: Vec<_> = answer.headers().get_all("cache-status").iter().map(|v| v.to_str().expect("text")).collect();
+    fetch(&cluster.nodes[owner], get(&url))
+        .await
+        .expect("an answer");
+    let answer = fetch(&cluster.nodes[other], get(&url))
+        .await
+        .expect("an answer");
+    let told: Vec<_> = answer
+        .headers()
+        .get_all("cache-status")
+        .iter()
+        .map(|v| v.to_str().expect("text"))
+        .collect();
     assert_eq!(told[0], format!("koorde; hit; ttl=59; detail=node-{owner}"));
-    assert!(told[1].starts_with("koorde; fwd=uri-miss; fwd-status=200; ttl=59"), "{told:?}");
-    let outcome = answer.extensions().get::<Outcome>().expect("every answer has one");
-    assert_eq!((outcome.result, outcome.x_cache()), (CacheResult::Hit, "HIT-REMOTE"));
+    assert!(
+        told[1].starts_with("koorde; fwd=uri-miss; fwd-status=200; ttl=59"),
+        "{told:?}"
+    );
+    let outcome = answer
+        .extensions()
+        .get::<Outcome>()
+        .expect("every answer has one");
+    assert_eq!(
+        (outcome.result, outcome.x_cache()),
+        (CacheResult::Hit, "HIT-REMOTE")
+    );
 }

@@ -40,11 +40,17 @@ async fn a_new_owner_asks_the_previous_one_first() {
     let joiner = cluster.add(config("node-2")).await;
     cluster.meet(3).await;
     for url in &urls {
-        assert_eq!(fetch(&joiner, get(url)).await.expect("an answer").body(), "body");
+        assert_eq!(
+            fetch(&joiner, get(url)).await.expect("an answer").body(),
+            "body"
+        );
     }
     let asked: usize = (0..60).map(|n| origin.count(&format!("/{n}"))).sum();
     assert_eq!(asked, 60, "the joiner made no origin request of its own");
-    assert!(joiner.stats().stored_bytes > 0, "and keeps what it owns now");
+    assert!(
+        joiner.stats().stored_bytes > 0,
+        "and keeps what it owns now"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,15 +62,28 @@ async fn nodes_whose_peers_are_all_gone_fetch_for_themselves() {
     }
     for n in 0..10 {
         let url = origin.url(&format!("/alone/{n}"));
-        assert_eq!(fetch(&cluster.nodes[0], get(&url)).await.expect("an answer").body(), "body");
+        assert_eq!(
+            fetch(&cluster.nodes[0], get(&url))
+                .await
+                .expect("an answer")
+                .body(),
+            "body"
+        );
     }
-    eventually("the dead are out of the ring", || cluster.nodes[0].ring().members.len() == 1).await;
+    eventually("the dead are out of the ring", || {
+        cluster.nodes[0].ring().members.len() == 1
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cut_off_body_is_an_error_and_is_not_stored() {
     let origin = Origin::start(|_| async {
-        let mut answer = response(200, &[("cache-control", "max-age=60"), ("content-length", "4096")], "");
+        let mut answer = response(
+            200,
+            &[("cache-control", "max-age=60"), ("content-length", "4096")],
+            "",
+        );
         *answer.body_mut() = stream(2, 1024, true);
         answer
     })
@@ -72,8 +91,13 @@ async fn a_cut_off_body_is_an_error_and_is_not_stored() {
     let cluster = Cluster::start(3).await;
     let url = origin.url("/cut");
     for (n, node) in cluster.nodes.iter().enumerate() {
-        let error = fetch(node, get(&url)).await.expect_err("it is not complete");
-        assert!(error.starts_with("the body was cut off"), "node {n}: {error}");
+        let error = fetch(node, get(&url))
+            .await
+            .expect_err("it is not complete");
+        assert!(
+            error.starts_with("the body was cut off"),
+            "node {n}: {error}"
+        );
     }
     assert_eq!(origin.count("/cut"), 3, "nothing was stored");
 }
@@ -85,14 +109,21 @@ async fn stale_if_error_answers_for_an_origin_that_fails() {
         let first = first.swap(false, std::sync::atomic::Ordering::SeqCst);
         async move {
             let control = ("cache-control", "max-age=1, stale-if-error=60");
-            if first { response(200, &[control, ("age", "5")], "body") } else { response(503, &[], "down") }
+            if first {
+                response(200, &[control, ("age", "5")], "body")
+            } else {
+                response(503, &[], "down")
+            }
         }
     })
     .await;
     let cluster = Cluster::start(3).await;
     let url = origin.url("/error");
     for node in &cluster.nodes {
-        assert_eq!(fetch(node, get(&url)).await.expect("an answer").body(), "body");
+        assert_eq!(
+            fetch(node, get(&url)).await.expect("an answer").body(),
+            "body"
+        );
     }
 }
 
@@ -101,7 +132,9 @@ async fn private_addresses_are_refused_through_any_node() {
     let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
     let cluster = Cluster::with(3, |config| config.egress.allow.clear()).await;
     for node in &cluster.nodes {
-        let error = fetch(node, get(&origin.url("/private"))).await.expect_err("loopback is refused");
+        let error = fetch(node, get(&origin.url("/private")))
+            .await
+            .expect_err("loopback is refused");
         assert_eq!(error, "127.0.0.1 is refused: loopback");
     }
     assert_eq!(origin.count("/private"), 0);
@@ -115,10 +148,19 @@ async fn a_leaving_node_hands_its_keys_to_others_without_a_failed_answer() {
     let requests = async {
         for n in 0..200 {
             let url = origin.url(&format!("/leave/{n}"));
-            assert_eq!(fetch(&cluster.nodes[n % 2], get(&url)).await.expect("an answer").body(), "body");
+            assert_eq!(
+                fetch(&cluster.nodes[n % 2], get(&url))
+                    .await
+                    .expect("an answer")
+                    .body(),
+                "body"
+            );
         }
     };
     tokio::join!(requests, leaver.leave(Duration::from_secs(5)));
-    eventually("it is out of the ring", || cluster.nodes[0].ring().members.len() == 2).await;
+    eventually("it is out of the ring", || {
+        cluster.nodes[0].ring().members.len() == 2
+    })
+    .await;
     assert!(!leaver.is_ready());
 }

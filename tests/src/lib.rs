@@ -3,5 +3,6 @@
 pub mod cluster;
 pub mod oracle;
 pub mod origin;
+pub mod process;
 pub mod rules;
 pub mod sim;

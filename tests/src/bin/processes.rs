@@ -59,7 +59,11 @@ async fn storm(nodes: &[Process], target: &str) -> (Vec<f64>, usize) {
 fn report(what: &str, latencies: &[f64], wrong: usize, origin: usize) {
     let mut sorted = latencies.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let (first, median, max) = (latencies[0], sorted[sorted.len() / 2], sorted[sorted.len() - 1]);
+    let (first, median, max) = (
+        latencies[0],
+        sorted[sorted.len() / 2],
+        sorted[sorted.len() - 1],
+    );
     say(&format!(
         "{what}: {origin} origin requests, {wrong} of {REQUESTS} answers wrong; first {first:.0} ms, median {median:.0} ms, max {max:.0} ms"
     ));
@@ -69,7 +73,12 @@ async fn stampede() {
     let origin = Origin::fixed(DELAY, FRESH, "body").await;
     let nodes = Process::ring(10, &[]).await;
     let (latencies, wrong) = storm(&nodes, &origin.url("/cold")).await;
-    report("10 nodes, cold key", &latencies, wrong, origin.count("/cold"));
+    report(
+        "10 nodes, cold key",
+        &latencies,
+        wrong,
+        origin.count("/cold"),
+    );
 }
 
 /// The owner is the one that dies, which is the worst choice; nobody asks it directly.
@@ -77,9 +86,14 @@ async fn stampede_while_one_joins_and_one_dies() {
     let origin = Origin::fixed(DELAY, FRESH, "body").await;
     let mut nodes = Process::ring(10, &[]).await;
     let target = origin.url("/cold");
-    let explained = nodes[0].admin_json(&format!("/debug/explain?url={target}")).await;
+    let explained = nodes[0]
+        .admin_json(&format!("/debug/explain?url={target}"))
+        .await;
     let owner = explained["owners"][0].as_str().unwrap_or_default();
-    let owner: usize = owner.trim_start_matches("koorde-").parse().expect("a node's number");
+    let owner: usize = owner
+        .trim_start_matches("koorde-")
+        .parse()
+        .expect("a node's number");
     let owner = nodes.remove(owner);
     let seeds: Vec<_> = nodes.iter().map(|node| node.peer).collect();
     let turmoil = async {
@@ -88,7 +102,12 @@ async fn stampede_while_one_joins_and_one_dies() {
         Process::start("koorde-10", &seeds, &[]).await
     };
     let ((latencies, wrong), _joiner) = tokio::join!(storm(&nodes, &target), turmoil);
-    report("the same, owner killed, one joins", &latencies, wrong, origin.count("/cold"));
+    report(
+        "the same, owner killed, one joins",
+        &latencies,
+        wrong,
+        origin.count("/cold"),
+    );
 }
 
 async fn large_body() {
@@ -103,12 +122,17 @@ async fn large_body() {
     .await;
     let nodes = Process::ring(2, &[]).await;
     let target = origin.url("/large");
-    let explained = nodes[0].admin_json(&format!("/debug/explain?url={target}")).await;
+    let explained = nodes[0]
+        .admin_json(&format!("/debug/explain?url={target}"))
+        .await;
     let other = usize::from(explained["owners"][0] == "koorde-0");
     let before: Vec<u64> = nodes.iter().map(Process::rss).collect();
     let mut most = before.clone();
     let sent = now();
-    let mut body = get(&client(), &nodes[other].url(&target)).await.expect("a head").into_body();
+    let mut body = get(&client(), &nodes[other].url(&target))
+        .await
+        .expect("a head")
+        .into_body();
     let (mut read, mut frames) = (0u64, 0u64);
     while let Some(Ok(frame)) = body.frame().await {
         read += frame.into_data().map_or(0, |data| data.len() as u64);
@@ -119,8 +143,11 @@ async fn large_body() {
             }
         }
     }
-    let grown: Vec<String> =
-        most.iter().zip(&before).map(|(most, before)| format!("{:.1}", (most - before) as f64 / 1024.0)).collect();
+    let grown: Vec<String> = most
+        .iter()
+        .zip(&before)
+        .map(|(most, before)| format!("{:.1}", (most - before) as f64 / 1024.0))
+        .collect();
     let rate = read as f64 / sent.elapsed().as_secs_f64() / f64::from(1 << 20);
     say(&format!(
         "{} of {} bytes through a non-owner at {rate:.0} MiB/s: RSS grew by {} MiB (highest seen)",
@@ -145,7 +172,10 @@ async fn cut_body() {
         let answer = fetch(&client(), &node.url(&target)).await;
         seen.push(if answer.is_err() { "error" } else { "complete" });
     }
-    let stored = nodes[0].admin_json(&format!("/debug/explain?url={target}")).await["variants"].clone();
+    let stored = nodes[0]
+        .admin_json(&format!("/debug/explain?url={target}"))
+        .await["variants"]
+        .clone();
     say(&format!(
         "cut-off body: the clients saw {}; stored: {stored}; {} origin requests for 2",
         seen.join(" and "),

@@ -1,0 +1,128 @@
+//! Real processes: what only shows with signals, memory and sockets of their own.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use http_body_util::BodyExt;
+use koorde_tests::{
+    origin::{Origin, response, stream},
+    process::{Process, client, fetch, get},
+};
+
+const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_owner_costs_one_more_origin_request_and_no_answer() {
+    let origin = Origin::fixed(Duration::from_millis(500), FRESH, "body").await;
+    let mut nodes = Process::ring(4, &[]).await;
+    let url = origin.url("/killed");
+    let explained = nodes[0]
+        .admin_json(&format!("/debug/explain?url={url}"))
+        .await;
+    let owner = explained["owners"][0]
+        .as_str()
+        .expect("an owner")
+        .to_owned();
+    let owner = nodes.remove(
+        owner
+            .trim_start_matches("koorde-")
+            .parse()
+            .expect("a number"),
+    );
+    let client = client();
+    let urls: Vec<String> = (0..90).map(|n| nodes[n % 3].url(&url)).collect();
+    let answers = join_all(urls.iter().map(|url| fetch(&client, url)));
+    let kill = async {
+        origin.asked(1).await;
+        owner.signal("-9").await;
+    };
+    let (answers, ()) = tokio::join!(answers, kill);
+    for answer in answers {
+        let answer = answer.expect("an answer");
+        assert_eq!(
+            (answer.status().as_u16(), &answer.body()[..]),
+            (200, &b"body"[..])
+        );
+    }
+    assert!(origin.count("/killed") <= 2, "{}", origin.count("/killed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_larger_than_a_tenth_of_the_store_goes_through_two_nodes_in_bounded_memory() {
+    const CHUNK: usize = 64 << 10;
+    const LENGTH: u64 = 192 << 20;
+    let origin = Origin::start(|_| async {
+        let mut answer = response(200, FRESH, "");
+        answer.headers_mut().insert("content-length", LENGTH.into());
+        *answer.body_mut() = stream(LENGTH / CHUNK as u64, CHUNK, false);
+        answer
+    })
+    .await;
+    let nodes = Process::ring(2, &[]).await;
+    let url = origin.url("/large");
+    let explained = nodes[0]
+        .admin_json(&format!("/debug/explain?url={url}"))
+        .await;
+    let other = usize::from(explained["owners"][0] == "koorde-0");
+    let before: Vec<u64> = nodes.iter().map(Process::rss).collect();
+    let mut body = get(&client(), &nodes[other].url(&url))
+        .await
+        .expect("a head")
+        .into_body();
+    let mut read = 0;
+    while let Some(frame) = body.frame().await {
+        read += frame
+            .expect("not cut")
+            .into_data()
+            .map_or(0, |data| data.len() as u64);
+    }
+    assert_eq!(read, LENGTH);
+    for (node, before) in nodes.iter().zip(before) {
+        let grown = node.rss().saturating_sub(before);
+        assert!(grown < 64 << 10, "grew by {grown} KiB");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_finishes_what_is_under_way_and_leaves_the_ring() {
+    let origin = Origin::fixed(Duration::from_millis(500), FRESH, "body").await;
+    let mut nodes = Process::ring(3, &[]).await;
+    let mut leaver = nodes.remove(1);
+    let client = client();
+    let url = leaver.url(&origin.url("/leave"));
+    let term = async {
+        origin.asked(1).await;
+        leaver.signal("-TERM").await;
+    };
+    let (answer, ()) = tokio::join!(fetch(&client, &url), term);
+    assert_eq!(answer.expect("it was under way").body(), "body");
+    assert!(leaver.wait().await, "exit 0");
+    for node in &nodes {
+        node.knows(2).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_frozen_owner_delays_an_answer_but_does_not_lose_it() {
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    let nodes = Process::ring(3, &[]).await;
+    let url = origin.url("/frozen");
+    let explained = nodes[0]
+        .admin_json(&format!("/debug/explain?url={url}"))
+        .await;
+    let owner = explained["owners"][0]
+        .as_str()
+        .expect("an owner")
+        .to_owned();
+    let owner: usize = owner
+        .trim_start_matches("koorde-")
+        .parse()
+        .expect("a number");
+    nodes[owner].signal("-STOP").await;
+    let answer = fetch(&client(), &nodes[(owner + 1) % 3].url(&url)).await;
+    assert_eq!(answer.expect("an answer").body(), "body");
+    nodes[owner].signal("-CONT").await;
+    for node in &nodes {
+        node.knows(3).await;
+    }
+}
