@@ -98,14 +98,14 @@ impl Fill {
             if self.collapses && self.is_answered_by_store() {
                 return;
             }
-            if !self.miss.owners.is_empty() && self.from_owners().await {
+            if !self.miss.owners.is_empty() && self.ask_owners().await {
                 return;
             }
-            if self.miss.owners.is_empty() && self.from_previous_owner().await {
+            if self.miss.owners.is_empty() && self.ask_previous_owner().await {
                 return;
             }
             self.flight.at_origin.store(true, Ordering::Release);
-            self.from_origin().await;
+            self.ask_origin().await;
         }
         .instrument(span)
         .await;
@@ -136,7 +136,7 @@ impl Fill {
         }
     }
 
-    async fn from_origin(&mut self) {
+    async fn ask_origin(&mut self) {
         let request = self.miss.request.clone();
         let mut fields = request.fields.clone();
         connection::strip_request(&mut fields);
@@ -231,7 +231,7 @@ impl Fill {
             None => {
                 drop(answer);
                 self.miss.stale = None;
-                Box::pin(self.from_origin()).await;
+                Box::pin(self.ask_origin()).await;
             }
         }
     }

@@ -25,10 +25,10 @@ const PEEK: Duration = Duration::from_secs(10);
 
 impl Fill {
     /// Asks the owners, best first. False when none could be reached: then it is up to us.
-    pub(crate) async fn from_owners(&mut self) -> bool {
+    pub(crate) async fn ask_owners(&mut self) -> bool {
         for owner in std::mem::take(&mut self.miss.owners) {
             let timeout = self.node.config.fetch.timeout;
-            match self.ask(&owner, Mode::Forward, timeout).await {
+            match self.fetch_from(&owner, Mode::Forward, timeout).await {
                 Ok((head, body, started)) => {
                     self.relay_peer(head, body, started, false).await;
                     return true;
@@ -48,11 +48,11 @@ impl Fill {
 
     /// A node that has just joined asks whoever owned the key before it (warm join): the response
     /// is there, or on its way from the origin already.
-    pub(crate) async fn from_previous_owner(&mut self) -> bool {
+    pub(crate) async fn ask_previous_owner(&mut self) -> bool {
         let Some(previous) = self.previous_owner() else {
             return false;
         };
-        match self.ask(&previous, Mode::Peek, PEEK).await {
+        match self.fetch_from(&previous, Mode::Peek, PEEK).await {
             Ok((head, body, started)) if head.carried.is_some() => {
                 self.relay_peer(head, body, started, true).await;
                 true
@@ -78,7 +78,7 @@ impl Fill {
             .cloned()
     }
 
-    async fn ask(
+    async fn fetch_from(
         &self,
         peer: &Member,
         mode: Mode,

@@ -359,24 +359,24 @@ mod tests {
         let relay = relay();
         let (mut fast, mut stuck) = (relay.read().expect("new"), relay.read().expect("new"));
         relay.pass();
-        let writer = tokio::spawn({
-            let relay = Arc::clone(&relay);
-            async move {
-                for _ in 0..5 {
-                    relay
-                        .write("x".into(), 1, STALL)
-                        .await
-                        .expect("one reader stays");
-                }
-                relay.end(Ok(()));
+        let writing = async {
+            for _ in 0..5 {
+                relay
+                    .write("x".into(), 1, STALL)
+                    .await
+                    .expect("one reader stays");
             }
-        });
-        let mut seen = 0;
-        while let Some(chunk) = chunk(&mut fast).await {
-            chunk.expect("this one reads");
-            seen += 1;
-        }
-        writer.await.expect("ended");
+            relay.end(Ok(()));
+        };
+        let reading = async {
+            let mut seen = 0;
+            while let Some(chunk) = chunk(&mut fast).await {
+                chunk.expect("this one reads");
+                seen += 1;
+            }
+            seen
+        };
+        let ((), seen) = tokio::join!(writing, reading);
         assert_eq!(seen, 5);
         assert_eq!(chunk(&mut stuck).await, Some(Err(BodyError::Lagged)));
     }
