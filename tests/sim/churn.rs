@@ -17,6 +17,7 @@ fn half_of_all_pods_crash_every_minute_and_no_look_up_fails() {
         };
         let churned = churn(seed, RingConfig::default(), 50, how);
         assert_eq!(churned.tally.failed, 0, "SEED={seed}");
+        assert_eq!(churned.repair.open, None, "SEED={seed}");
         let wrong = churned.tally.ppm(churned.tally.wrong);
         assert!(
             wrong <= 200.0,
@@ -41,6 +42,7 @@ fn rings_larger_than_the_view_survive_churn() {
         let churned = churn(seed, config, 100, how);
         let failed = churned.tally.ppm(churned.tally.failed);
         assert!(failed <= 1000.0, "SEED={seed}: {failed} ppm failed");
+        assert_eq!(churned.repair.open, None, "SEED={seed}");
     }
 }
 

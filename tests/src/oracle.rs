@@ -1,23 +1,26 @@
 //! The ideal ring of those that live: what the simulated nodes ought to know.
 
 use libkoorde::id::{Id, KeyId};
-use libkoorde::ring::{Member, RingView};
+use libkoorde::ring::{Member, RingConfig, RingView};
 
 /// Everything there is, at one instant.
 #[derive(Clone, Debug)]
 pub struct Oracle {
     view: RingView,
+    candidates: usize,
     neighbors: usize,
 }
 
 impl Oracle {
-    /// The ideal ring of `living` members (no edges); `None` if nobody lives. `neighbors` is R.
+    /// The ideal ring of `living` members (no edges); `None` if nobody lives.
     #[must_use]
-    pub fn new(living: Vec<Member>, neighbors: usize) -> Option<Self> {
+    pub fn new(living: Vec<Member>, config: &RingConfig) -> Option<Self> {
         let me = living.first()?.clone();
+        let candidates = config.owner_candidates();
         Some(Self {
-            view: RingView::ideal(me, living, neighbors),
-            neighbors,
+            view: RingView::ideal(me, living, candidates),
+            candidates,
+            neighbors: config.neighbors,
         })
     }
 
@@ -27,11 +30,11 @@ impl Oracle {
         self.view.members()
     }
 
-    /// Whether `owner` may own `key`: the best of its candidates. With more than R members the R-th
+    /// Whether `owner` may own `key`: the best of its candidates. With more members the last
     /// candidate differs while a join is on its way, so the second best will do as well.
     #[must_use]
     pub fn may_own(&self, key: KeyId, owner: Id) -> bool {
-        let count = if self.view.members().len() > self.neighbors {
+        let count = if self.view.members().len() > self.candidates {
             2
         } else {
             1

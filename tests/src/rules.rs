@@ -108,10 +108,34 @@ impl Rules {
 }
 
 /// Bytes of a message as protobuf, envelope included; fields at their usual lengths.
+///
+/// Version, cluster and sender travel once a stream, so an envelope is the message's field in it.
 #[must_use]
 pub fn payload(message: &Message) -> usize {
-    // version, cluster (16 hex digits), from ("10.123.45.67:7420"), length of the message.
-    const ENVELOPE: usize = 2 + 18 + 2 + 2 + 17 + 3;
+    let body = body(message);
+    // Fields from 16 on have a tag of two bytes.
+    let tag = match message {
+        Message::Lookup(_)
+        | Message::Ack { .. }
+        | Message::Found(_)
+        | Message::Stabilize { .. }
+        | Message::Stabilized { .. }
+        | Message::Changes(_) => 1,
+        _ => 2,
+    };
+    tag + varint(body) + body
+}
+
+/// Bytes of a length in front of `len` bytes.
+const fn varint(len: usize) -> usize {
+    match len {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        _ => 3,
+    }
+}
+
+fn body(message: &Message) -> usize {
     // A zero costs nothing: the whole circle is one number.
     let digest = |digest: &Digest| {
         2 + if digest.after == digest.through {
@@ -128,31 +152,30 @@ pub fn payload(message: &Message) -> usize {
         };
         changes.iter().map(size).sum::<usize>()
     };
-    ENVELOPE
-        + match message {
-            Message::Lookup(lookup) => self::lookup(lookup),
-            Message::Ack { .. } | Message::Ping { .. } | Message::Pong { .. } => 4,
-            Message::Found(found) => {
-                8 + list(&found.owners)
-                    + member(&found.home)
-                    + member(&found.predecessor)
-                    + 9 * found.path.len()
-            }
-            Message::Stabilize { me, digest: belief } => member(me) + digest(belief),
-            Message::Stabilized {
-                between, changes, ..
-            } => 2 + list(between) + news(changes),
-            Message::Changes(changes) => news(changes),
-            Message::Sync(sync) => {
-                let gone: usize = sync.gone.iter().map(|gone| 4 + member(&gone.member)).sum();
-                4 + list(&sync.members) + gone
-            }
-            Message::PingFor { .. } => 25,
-            Message::Suspect { .. } => 16,
-            Message::Dead { .. } => 7,
-            Message::List { .. } => 6,
-            Message::Listed { members, .. } => 4 + list(members),
+    match message {
+        Message::Lookup(lookup) => self::lookup(lookup),
+        Message::Ack { .. } | Message::Ping { .. } | Message::Pong { .. } => 4,
+        Message::Found(found) => {
+            8 + list(&found.owners)
+                + member(&found.home)
+                + member(&found.predecessor)
+                + 9 * found.path.len()
         }
+        Message::Stabilize { me, digest: belief } => member(me) + digest(belief),
+        Message::Stabilized {
+            between, changes, ..
+        } => 2 + list(between) + news(changes),
+        Message::Changes(changes) => news(changes),
+        Message::Sync(sync) => {
+            let gone: usize = sync.gone.iter().map(|gone| 4 + member(&gone.member)).sum();
+            4 + list(&sync.members) + gone
+        }
+        Message::PingFor { .. } => 25,
+        Message::Suspect { .. } => 16,
+        Message::Dead { .. } => 7,
+        Message::List { .. } => 6,
+        Message::Listed { members, .. } => 4 + list(members),
+    }
 }
 
 fn member(member: &Member) -> usize {

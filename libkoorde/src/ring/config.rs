@@ -3,15 +3,18 @@
 use std::time::Duration;
 
 /// Timers and bounds of a [`Ring`](super::Ring). All nodes of a cluster should agree on `degree`
-/// and must agree on `neighbors`, which decides who owns what.
+/// and must agree on [`RingConfig::owner_candidates`], which decide who owns what.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RingConfig {
     /// Degree k of the de Bruijn graph: 2, 4, 8, 16, 32 or 64; default 16. Only rings of more than
     /// 2 × `neighbors` + 1 members use it.
     pub degree: u32,
-    /// R: nearest members known each way, and candidates for a key's owner; 4..=1024, default 128.
-    /// About 100 bytes each; a ring of up to R + 1 members answers every request in one hop.
+    /// Nearest members known each way; 4..=1024, default 128. About 100 bytes each; a ring of up to
+    /// 2 × `neighbors` + 1 members is known as a whole and answers every request in one hop.
     pub neighbors: usize,
+    /// R: how many successors of a key compete for it; 4..=1024, default 128. Nobody can judge
+    /// candidates it does not know, so more than `neighbors` count as that many.
+    pub candidates: usize,
     /// Period T of stabilisation, ± 10 %; 100 ms..=60 s, default 1 s. Detection takes about
     /// T + `probe_attempts` × `probe_timeout`.
     pub stabilize: Duration,
@@ -70,6 +73,14 @@ impl RingConfig {
         self.degree.ilog2()
     }
 
+    /// How many successors of a key compete for it: who owns what depends on this and on nothing
+    /// else that a node knows or is told. The same on all nodes as long as each has `neighbors` of
+    /// at least `candidates`.
+    #[must_use]
+    pub fn owner_candidates(&self) -> usize {
+        self.candidates.min(self.neighbors)
+    }
+
     /// Checks what a reader of the configuration must not let through.
     ///
     /// # Errors
@@ -79,12 +90,6 @@ impl RingConfig {
             return Err(format!(
                 "degree is {}, must be 2, 4, 8, 16, 32 or 64",
                 self.degree
-            ));
-        }
-        if !(4..=1024).contains(&self.neighbors) {
-            return Err(format!(
-                "neighbors is {}, must be 4 to 1024",
-                self.neighbors
             ));
         }
         let ms = Duration::from_millis;
@@ -110,6 +115,8 @@ impl RingConfig {
             }
         }
         for (name, value, least, most) in [
+            ("neighbors", self.neighbors, 4, 1024),
+            ("candidates", self.candidates, 4, 1024),
             ("probe_attempts", self.probe_attempts as usize, 1, 10),
             ("hop_attempts", self.hop_attempts as usize, 1, 10),
             ("ttl", usize::from(self.ttl), 4, 64),
@@ -135,6 +142,7 @@ impl Default for RingConfig {
         Self {
             degree: 16,
             neighbors: 128,
+            candidates: 128,
             stabilize: ms(1000),
             probe_timeout: ms(200),
             probe_attempts: 3,

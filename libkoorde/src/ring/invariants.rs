@@ -89,10 +89,10 @@ fn every_table_has_a_bound(ring: &Ring) -> Result<(), String> {
 
 fn the_view_is_the_table(ring: &Ring) -> Result<(), String> {
     let own = usize::from(RingView::may_own(&ring.me, ring.phase));
-    if ring.phase != Phase::Left && ring.view.members().len() != ring.neighbors.len() + own {
+    if ring.phase != Phase::Left && ring.view().members().len() != ring.neighbors.len() + own {
         return Err(format!(
             "{} members in the view, {} in the table",
-            ring.view.members().len(),
+            ring.view().members().len(),
             ring.neighbors.len()
         ));
     }

@@ -308,7 +308,7 @@ impl Ring {
     /// Straight to the owner, wherever we can tell who that is; `at_home`: even if our list is
     /// short of candidates just now.
     fn next_owner(&self, lookup: &mut Lookup, at_home: bool) -> Option<Next> {
-        let view = &self.view;
+        let view = self.view();
         let may_serve = RingView::may_own(&self.me, self.phase);
         let owners = if at_home {
             view.owners_at_home(lookup.key, OWNERS + Lookup::MAX_AVOID, &lookup.avoid)
@@ -422,7 +422,7 @@ impl Ring {
                 self.answer_pointers(lookup.asker, lookup.id, lookup.key.place(), through);
             }
             Purpose::Find => {
-                let view = std::sync::Arc::clone(&self.view);
+                let view = self.view();
                 let Some(home) = view.home(lookup.key).or_else(|| owners.first()) else {
                     return;
                 };

@@ -229,6 +229,14 @@ impl Ring {
         newest.map(|(_, change)| change.clone()).collect()
     }
 
+    /// How many members have gone in the last seconds.
+    pub(super) fn recent_ends(&self, now: Instant) -> usize {
+        let is_recent = |(at, change): &&(Instant, Change)| {
+            now.saturating_duration_since(*at) <= RECENT && matches!(change, Change::Gone(_))
+        };
+        self.recent.iter().filter(is_recent).count()
+    }
+
     /// Tells a member that speaks or is spoken of as alive that we hold a tombstone for it.
     pub(super) fn tell_if_dead(&mut self, now: Instant, member: &Member) {
         let Some(stone) = self.tombstones.get_mut(member.id) else {

@@ -39,7 +39,7 @@ mod view;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 pub use config::RingConfig;
@@ -91,7 +91,9 @@ pub struct Ring {
     nonce: u64,
     timers: Timers,
     outputs: VecDeque<Output>,
-    view: Arc<RingView>,
+    /// Made when somebody asks: a burst of news costs one view, not one for each of its messages.
+    view: OnceLock<Arc<RingView>>,
+    /// Whether `view`, if there is one, is out of date.
     dirty: bool,
 }
 
@@ -100,14 +102,6 @@ impl Ring {
     /// another one. `config` should have passed [`RingConfig::check`].
     #[must_use]
     pub fn new(config: RingConfig, me: Member, seed: u64, now: Instant) -> Self {
-        let view = RingView::assemble(
-            me.clone(),
-            Phase::Alone,
-            true,
-            None,
-            config.neighbors,
-            vec![],
-        );
         let mut ring = Self {
             neighbors: Neighbors::new(me.id, config.neighbors),
             tombstones: Tombstones::new(config.max_tombstones),
@@ -130,13 +124,12 @@ impl Ring {
             nonce: 0,
             timers: Timers::default(),
             outputs: VecDeque::new(),
-            view: Arc::new(view),
-            dirty: true,
+            view: OnceLock::new(),
+            dirty: false,
         };
         let jitter = ring.jittered(ring.config.stabilize);
         ring.timers.set(Timer::Stabilize, now + jitter);
         ring.timers.set(Timer::Pointers, now + 2 * jitter);
-        ring.refresh_view();
         ring
     }
 
@@ -166,8 +159,8 @@ impl Ring {
                 }
             }
         }
-        if self.dirty {
-            self.refresh_view();
+        if std::mem::take(&mut self.dirty) {
+            self.view.take();
         }
     }
 
@@ -188,7 +181,7 @@ impl Ring {
     /// What we know now. Cheap; a new `Arc` only when something has changed.
     #[must_use]
     pub fn view(&self) -> Arc<RingView> {
-        Arc::clone(&self.view)
+        Arc::clone(self.view.get_or_init(|| Arc::new(self.make_view())))
     }
 
     fn on_command(&mut self, now: Instant, command: Command) {
@@ -285,8 +278,7 @@ impl Ring {
         period.mul_f64(0.9 + 0.2 * (self.rng.below(1000) as f64 / 1000.0))
     }
 
-    fn refresh_view(&mut self) {
-        self.dirty = false;
+    fn make_view(&self) -> RingView {
         let complete = self.neighbors.is_complete();
         let (before, after) = (self.neighbors.predecessors(), self.neighbors.successors());
         let mut members = Vec::with_capacity(self.neighbors.len() + 1);
@@ -302,7 +294,7 @@ impl Ring {
             self.phase,
             complete,
             self.joined_at,
-            self.config.neighbors,
+            self.config.owner_candidates(),
             members,
         );
         view.predecessor = before.last().map(|entry| entry.member.clone());
@@ -321,6 +313,6 @@ impl Ring {
             .iter()
             .filter_map(|e| Some((e.member.id, e.rtt?)))
             .collect();
-        self.view = Arc::new(view);
+        view
     }
 }

@@ -18,7 +18,11 @@ const CAP: usize = 4;
 /// Lists fetched for one cover. The longest at 10^6 nodes needs two; short lists need more.
 const MAX_LISTS: u32 = 8;
 /// Lists asked for at a time: pointers, successors, predecessors.
-const MAX_ASKED: usize = 4;
+const MAX_ASKED: usize = 6;
+/// How far from the end of a list a second node is asked what lies beyond it.
+const SECOND: usize = 3;
+/// So many ends of members in three seconds: what a list says may be dead as well.
+const MANY_ENDS: usize = 4;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pointers {
@@ -34,8 +38,8 @@ pub(super) struct Pointers {
 enum Asked {
     /// For the cover, which may end at this id.
     Cover { through: Id },
-    /// For what lies beyond our farthest neighbour, this one.
-    Beyond { farthest: Id, forward: bool },
+    /// For what lies beyond our farthest neighbours; this one is or was among them.
+    Beyond { of: Id, forward: bool },
 }
 
 impl Pointers {
@@ -115,11 +119,13 @@ impl Ring {
         };
         let period = self.jittered(period);
         self.timers.set(Timer::Pointers, now + period);
+        let mut silent = false;
         for (_, asked) in std::mem::take(&mut self.pointers.asked) {
             // The farthest neighbours are the ones nobody near us watches for us: if such a one has
             // died unnoticed, our list would stay short for ever.
-            if let Asked::Beyond { farthest, .. } = asked {
-                self.start_check(now, farthest, false);
+            if let Asked::Beyond { of, .. } = asked {
+                silent = true;
+                self.start_check(now, of, false);
             }
         }
         if self.neighbors.is_complete() {
@@ -127,7 +133,7 @@ impl Ring {
             self.learned.clear();
             return;
         }
-        self.fill_neighbors();
+        self.fill_neighbors(silent);
         self.watch_ends(now);
         let Some(successor) = self.neighbors.successor() else {
             return;
@@ -169,36 +175,45 @@ impl Ring {
         }
     }
 
-    /// Where deaths have left our lists short, asks the farthest neighbour for what lies beyond.
-    fn fill_neighbors(&mut self) {
+    /// Where deaths have left our lists short, asks the farthest neighbour for what lies beyond;
+    /// if the last one asked was `silent`, one nearer to us as well.
+    fn fill_neighbors(&mut self, silent: bool) {
         for forward in [true, false] {
-            let (side, farthest) = if forward {
-                (
-                    self.neighbors.successors(),
-                    self.neighbors.successors().last(),
-                )
+            let side = if forward {
+                self.neighbors.successors()
             } else {
-                (
-                    self.neighbors.predecessors(),
-                    self.neighbors.predecessors().first(),
-                )
+                self.neighbors.predecessors()
             };
-            let Some(farthest) = farthest.filter(|_| side.len() < self.config.neighbors) else {
+            let lacking = self.config.neighbors.saturating_sub(side.len());
+            if lacking == 0 {
                 continue;
-            };
-            let (to, farthest, side) = (farthest.member.addr, farthest.member.id, side.len());
-            let nonce = self.next_nonce();
-            self.pointers
-                .ask(nonce, Asked::Beyond { farthest, forward });
-            let count = self.config.neighbors - side;
-            self.send(
-                to,
-                Message::List {
-                    nonce,
-                    forward,
-                    count,
-                },
-            );
+            }
+            let depths: &[usize] = if silent { &[0, SECOND] } else { &[0] };
+            let ends: Vec<(usize, Id, SocketAddr)> = depths
+                .iter()
+                .filter(|&&depth| depth < side.len())
+                .map(|&depth| {
+                    let at = if forward {
+                        side.len() - 1 - depth
+                    } else {
+                        depth
+                    };
+                    (depth, side[at].member.id, side[at].member.addr)
+                })
+                .collect();
+            for (depth, of, to) in ends {
+                let nonce = self.next_nonce();
+                self.pointers.ask(nonce, Asked::Beyond { of, forward });
+                let count = lacking + depth;
+                self.send(
+                    to,
+                    Message::List {
+                        nonce,
+                        forward,
+                        count,
+                    },
+                );
+            }
         }
     }
 
@@ -231,22 +246,36 @@ impl Ring {
     ) {
         members.truncate(Message::MAX_LISTED);
         match self.pointers.asked(nonce) {
-            // Only from that very neighbour, and while it is the farthest: another list may leave a
-            // hole.
-            Some(Asked::Beyond { farthest, forward })
-                if self.neighbors.at_addr(from) == Some(farthest)
-                    && self.neighbors.end(forward) == Some(farthest) =>
-            {
-                self.extend(now, forward, &members);
-                self.trim(now);
+            Some(Asked::Beyond { of, forward }) if self.neighbors.at_addr(from) == Some(of) => {
+                self.on_beyond(now, of, forward, &members);
             }
             Some(Asked::Cover { through }) => self.gather(members, through),
             Some(Asked::Beyond { .. }) | None => {}
         }
     }
 
+    /// The list of `of`, one of our farthest neighbours: what follows the farthest of all in it is
+    /// taken, for there it knows that nothing lies between.
+    fn on_beyond(&mut self, now: Instant, of: Id, forward: bool, list: &[Member]) {
+        let Some(end) = self.neighbors.end(forward) else {
+            return;
+        };
+        let from = match list.iter().position(|member| member.id == end) {
+            _ if end == of => 0,
+            Some(at) => at + 1,
+            None => {
+                // It does not know our end, which so may be dead.
+                self.start_check(now, end, false);
+                return;
+            }
+        };
+        self.extend(now, forward, &list[from..]);
+        self.trim(now);
+    }
+
     /// Appends `beyond` to our farthest neighbour, nearest first, until the list is full.
     pub(super) fn extend(&mut self, now: Instant, forward: bool, beyond: &[Member]) {
+        let doubtful = self.recent_ends(now) >= MANY_ENDS;
         for member in beyond {
             let side = if forward {
                 self.neighbors.successors()
@@ -261,6 +290,10 @@ impl Ring {
             }
             if self.neighbors.extend(member.clone(), forward, now) {
                 self.on_new(now, member.clone());
+                // Whoever found it dead did not know us: nobody would tell us but itself.
+                if doubtful {
+                    self.start_check(now, member.id, false);
+                }
             } else {
                 self.dirty = true;
                 // Either the ends have met, or our other end should not be there.
@@ -327,7 +360,7 @@ impl Ring {
         place: Id,
         through: Id,
     ) {
-        let view = std::sync::Arc::clone(&self.view);
+        let view = self.view();
         let Some(home) = view.home_index(KeyId::at(place)) else {
             return;
         };

@@ -61,7 +61,7 @@ impl RingView {
     /// A view of a ring whose members are all known: for tests, benches and the simulator's oracle.
     ///
     /// `members` in any order, without edges; `candidates` is
-    /// [`RingConfig::neighbors`](super::RingConfig::neighbors).
+    /// [`RingConfig::owner_candidates`](super::RingConfig::owner_candidates).
     #[must_use]
     pub fn ideal(me: Member, mut members: Vec<Member>, candidates: usize) -> Self {
         members.sort_by_key(|member| member.id);

@@ -193,8 +193,8 @@ impl Sim {
     fn is_right(&mut self, key: KeyId, owner: &Member) -> bool {
         if self.ideal.is_none() || self.now >= self.ideal_until {
             let settled = |node: &Node| node.started + SETTLING <= self.now;
-            let all = Oracle::new(self.members(|_| true), self.config.neighbors);
-            let old = Oracle::new(self.members(settled), self.config.neighbors);
+            let all = Oracle::new(self.members(|_| true), &self.config);
+            let old = Oracle::new(self.members(settled), &self.config);
             self.ideal_until = self
                 .nodes
                 .iter()

@@ -225,6 +225,15 @@ impl Zipf {
         Self(cumulative)
     }
 
+    /// How much of all draws falls on the `count` most popular.
+    #[must_use]
+    pub fn share_of_first(&self, count: usize) -> f64 {
+        match count.min(self.0.len()) {
+            0 => 0.0,
+            count => self.0[count - 1],
+        }
+    }
+
     /// One rank.
     pub fn draw(&self, rng: &mut Rng) -> usize {
         let at = rng.unit();
