@@ -113,8 +113,9 @@ impl Store {
         self.capacity
     }
 
-    /// Keys stored, about: moka counts when it tidies up.
+    /// Keys stored. moka counts when it tidies up, so it is made to: for operators, not for hits.
     pub(crate) fn len(&self) -> u64 {
+        self.cache.run_pending_tasks();
         self.cache.entry_count()
     }
 
@@ -152,6 +153,9 @@ impl Store {
         self.live.fetch_add(weight, Ordering::AcqRel);
         self.cache
             .insert(key.clone(), Arc::new(Variants { all, weight }));
+        // Applied at once: moka's own sum goes wrong for good when an update and a removal of one
+        // key wait in its queue together (0.12.16; the property test below finds it in seconds).
+        self.cache.run_pending_tasks();
         Ok(())
     }
 
@@ -175,5 +179,142 @@ impl Store {
     pub(crate) fn remove(&self, key: &CacheKey) {
         let _writer = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
         self.cache.invalidate(key);
+        self.cache.run_pending_tasks();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant, SystemTime};
+
+    use http::{HeaderMap, Method, Response};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::{Exchange, Now, Settings, Target, storing};
+
+    #[expect(clippy::disallowed_methods, reason = "any time will do")]
+    fn stored(length: usize, variant: u8) -> Arc<Stored> {
+        let (wall, instant) = (
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1),
+            Instant::now(),
+        );
+        let response_received = Now { wall, instant };
+        let exchange = Exchange {
+            request_sent: instant,
+            response_received,
+        };
+        let mut request = HeaderMap::new();
+        request.insert("x-variant", u16::from(variant).into());
+        let response = Response::builder().header("cache-control", "max-age=60");
+        let (head, ()) = response
+            .header("vary", "x-variant")
+            .body(())
+            .expect("valid")
+            .into_parts();
+        let head = storing::decide(
+            &Method::GET,
+            &request,
+            &head,
+            &exchange,
+            &Settings::default(),
+        );
+        let body = vec![Bytes::from(vec![0; length])];
+        Arc::new(Stored::new(head.expect("explicitly fresh"), body))
+    }
+
+    fn key(n: u8) -> CacheKey {
+        CacheKey::new(
+            "",
+            &Target::parse(&format!("http://example.com/{n}")).expect("a URL"),
+        )
+    }
+
+    fn store(capacity: u64) -> Store {
+        Store::new(capacity, Metrics::new(&mut Default::default()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever is put, replaced and removed: never above the bound, and what is counted is
+        /// what is there.
+        #[test]
+        fn the_bytes_counted_are_the_bytes_kept_and_never_above_the_bound(
+            steps in proptest::collection::vec((0u8..40, 0u8..3, 0usize..12_000, 0u8..10), 1..300),
+        ) {
+            let store = store(100_000);
+            for (name, variant, length, action) in steps {
+                if action == 0 {
+                    store.remove(&key(name));
+                } else {
+                    let fits = store.put(&key(name), stored(length, variant)).is_ok();
+                    prop_assert!(fits || length > 8_000, "{length} bytes have to fit with their fields");
+                }
+                prop_assert!(store.bytes() <= store.capacity());
+            }
+            store.cache.run_pending_tasks();
+            let kept: u64 = store.cache.iter().map(|(_, variants)| variants.weight).sum();
+            prop_assert_eq!(store.bytes(), kept);
+        }
+    }
+
+    /// Steps that the property above once shrank to: the last was refused, because moka believed
+    /// to hold 84 kB where it held 92.
+    #[test]
+    fn an_update_and_a_removal_of_one_key_leave_no_bytes_behind() {
+        let store = store(100_000);
+        for (name, length) in [
+            (11, 6767),
+            (12, 6639),
+            (13, 4621),
+            (0, 4815),
+            (14, 1576),
+            (10, 8242),
+            (37, 6897),
+            (8, 6616),
+            (25, 7591),
+            (18, 5045),
+            (9, 5957),
+            (39, 7385),
+            (27, 589),
+            (20, 5436),
+        ] {
+            store.put(&key(name), stored(length, 2)).expect("fits");
+        }
+        store.put(&key(27), stored(6772, 1)).expect("fits");
+        store.remove(&key(27));
+        for (name, length) in [(26, 3004), (18, 7454), (29, 7197)] {
+            store.put(&key(name), stored(length, 2)).expect("fits");
+        }
+        assert_eq!(store.bytes(), store.cache.weighted_size());
+    }
+
+    #[test]
+    fn a_variant_takes_the_place_of_its_predecessor_only() {
+        let store = store(1 << 20);
+        for (length, variant) in [(1, 0), (2, 1), (3, 0)] {
+            store.put(&key(0), stored(length, variant)).expect("small");
+        }
+        let variants = store.get(&key(0)).expect("kept");
+        let lengths: Vec<u64> = variants.all.iter().map(|stored| stored.length).collect();
+        assert_eq!(lengths, [2, 3]);
+    }
+
+    #[test]
+    fn what_takes_more_than_a_tenth_is_refused() {
+        let store = store(1 << 20);
+        assert_eq!(store.put(&key(0), stored(1 << 17, 0)), Err(TooLarge));
+        assert_eq!(store.bytes(), 0);
+    }
+
+    #[test]
+    fn a_key_holds_so_many_variants_and_no_more() {
+        let store = store(1 << 20);
+        for variant in 0..=u8::MAX {
+            store.put(&key(0), stored(1, variant)).expect("small");
+        }
+        let variants = store.get(&key(0)).expect("kept").all.len();
+        assert!(variants <= MAX_VARIANTS, "{variants}");
     }
 }
