@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use koorde_proto::cache::v1::{InspectReply, InspectRequest, Variant};
 
 use super::{
@@ -12,12 +13,16 @@ use super::{
 use crate::{
     id::Id,
     outcome::{CacheResult, Tier},
-    policy::{CacheKey, Carried, Forward, Reuse, Selecting, StoredHead, reuse},
+    policy::{CacheKey, Carried, Forward, Reuse, Selecting, StoredHead, Target, reuse},
     ring::{Member, Phase, RingView, Role},
 };
 
 /// How long an operator waits for the owner.
 const ASK: Duration = Duration::from_secs(1);
+/// A key that nobody asks for: inspecting it costs a peer a look into an empty place.
+const NOBODYS: &str = "http://ring.invalid/";
+/// Members asked for a round trip, at most.
+const MAX_PROBES: usize = 257;
 
 impl Inner {
     pub(crate) fn ring_report(&self) -> RingReport {
@@ -48,6 +53,36 @@ impl Inner {
                 .map(|member| member.name.to_string())
                 .collect(),
         }
+    }
+
+    /// The same, with each member asked right now whether it answers, all at once.
+    pub(crate) async fn probed_ring_report(&self) -> RingReport {
+        let mut report = self.ring_report();
+        let view = self.view.load_full();
+        let others = view
+            .members()
+            .iter()
+            .filter(|member| member.id != view.me().id);
+        let key = CacheKey::new("", &Target::parse(NOBODYS).expect("a test parses it"));
+        let key = &key;
+        let probes = others.take(MAX_PROBES).map(|member| async move {
+            // The first may have to connect; what an operator wants to know is the second.
+            let answers = self.inspect_at(member, key).await.is_ok();
+            let started = clock::now().instant;
+            let answers = answers && self.inspect_at(member, key).await.is_ok();
+            let elapsed = clock::now().instant - started;
+            (member.id.to_string(), answers.then_some(elapsed))
+        });
+        for (id, round_trip) in join_all(probes).await {
+            let Some(row) = report.members.iter_mut().find(|row| row.id == id) else {
+                continue;
+            };
+            match round_trip {
+                Some(time) => row.round_trip_ms = Some(time.as_secs_f64() * 1000.0),
+                None => row.state = "unreachable".to_owned(),
+            }
+        }
+        report
     }
 
     pub(crate) fn stats(&self) -> Stats {

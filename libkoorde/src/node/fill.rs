@@ -174,11 +174,8 @@ impl Fill {
     }
 
     async fn on_answer(&mut self, request: &Request, answer: origin::Answer, is_conditional: bool) {
-        let exchange = Exchange {
-            request_sent: answer.request_sent.instant,
-            response_received: answer.received,
-        };
-        let (status, now) = (answer.head.status, answer.received);
+        let exchange = answer.exchange;
+        let (status, now) = (answer.head.status, exchange.response_received);
         if let Some(stale) = self.miss.stale.clone() {
             if is_conditional && status == StatusCode::NOT_MODIFIED {
                 return self.on_not_modified(&stale, answer, &exchange).await;
@@ -190,15 +187,25 @@ impl Fill {
         if request.method == Method::HEAD {
             self.on_head_answer(request, &answer, &exchange);
         }
-        let settings = &self.node.policy;
-        let decided = storing::decide(
-            &request.method,
-            &request.fields,
-            &answer.head,
-            &exchange,
-            settings,
-        );
-        self.publish(decided.ok(), answer).await;
+        let storable = self.storable(request, &answer);
+        self.publish(storable, answer).await;
+    }
+
+    /// The response as it may be stored, if it may be. One that redirects led to stands under the
+    /// first URL, so it is fresh for no longer than each of them.
+    fn storable(&self, request: &Request, answer: &origin::Answer) -> Option<StoredHead> {
+        let decide = |head, exchange| {
+            let (method, fields) = (&request.method, &request.fields);
+            storing::decide(method, fields, head, exchange, &self.node.policy).ok()
+        };
+        let mut storable = decide(&answer.head, &answer.exchange)?;
+        for (head, exchange) in &answer.redirects {
+            let redirect = decide(head, exchange)?;
+            let left = redirect.lifetime.saturating_sub(redirect.initial_age);
+            let lifetime = left.saturating_add(storable.initial_age);
+            storable.lifetime = storable.lifetime.min(lifetime);
+        }
+        Some(storable)
     }
 
     /// RFC 9111 §4.3.4. A 304 that does not fit the stored response answers a question that was

@@ -261,6 +261,12 @@ impl Node {
         self.inner.ring_report()
     }
 
+    /// The same, with every member asked at once whether it answers and how fast; takes a second
+    /// or two where one does not.
+    pub async fn probe_ring(&self) -> RingReport {
+        self.inner.probed_ring_report().await
+    }
+
     /// What this node has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {

@@ -25,7 +25,7 @@ use crate::{
     config::OriginConfig,
     error::{BodyError, FetchError, StartError},
     metrics::{Metrics, count},
-    policy::{Now, key::Target},
+    policy::{Exchange, Target},
 };
 
 /// The client side of a node.
@@ -44,10 +44,10 @@ pub(crate) struct Origin {
 pub(crate) struct Answer {
     pub(crate) head: http::response::Parts,
     pub(crate) body: OriginBody,
-    /// When the request was sent; RFC 9111 §4.2.3 counts the age from here.
-    pub(crate) request_sent: Now,
-    /// When the head was there.
-    pub(crate) received: Now,
+    /// When the request was sent and when the head was there (RFC 9111 §4.2.3).
+    pub(crate) exchange: Exchange,
+    /// Redirects that were followed to get here, in order.
+    pub(crate) redirects: Vec<(http::response::Parts, Exchange)>,
 }
 
 impl Origin {
@@ -80,18 +80,27 @@ impl Origin {
         target: &Target,
         fields: &HeaderMap,
     ) -> Result<Answer, FetchError> {
-        let mut target = target.clone();
-        for redirects in 0.. {
-            let answer = self.send_once(method, &target, fields).await?;
-            if redirects >= self.config.max_redirects || !answer.head.status.is_redirection() {
-                return Ok(answer);
-            }
-            match redirect(&target, &answer.head) {
-                Some(next) => target = next,
-                None => return Ok(answer),
+        let (mut target, mut fields) = (target.clone(), fields.clone());
+        let mut redirects = Vec::new();
+        loop {
+            let mut answer = self.send_once(method, &target, &fields).await?;
+            let may_follow = redirects.len() < usize::from(self.config.max_redirects);
+            match redirect(&target, &answer.head).filter(|_| may_follow) {
+                Some(next) => {
+                    if !next.same_origin(&target) {
+                        // Meant for the origin that the client named, and for no other.
+                        fields.remove(header::AUTHORIZATION);
+                        fields.remove(header::COOKIE);
+                    }
+                    redirects.push((answer.head, answer.exchange));
+                    target = next;
+                }
+                None => {
+                    answer.redirects = redirects;
+                    return Ok(answer);
+                }
             }
         }
-        unreachable!("the loop above ends by returning")
     }
 
     async fn send_once(
@@ -108,7 +117,7 @@ impl Origin {
         // The target's host, never the one of the door through which the request came.
         request.headers_mut().remove(header::HOST);
         self.metrics.origin_requests.inc();
-        let request_sent = clock::now();
+        let request_sent = clock::now().instant;
         let timeout = self.config.response_timeout;
         let response = match time::timeout(timeout, self.client.request(request)).await {
             Ok(Ok(response)) => response,
@@ -121,7 +130,7 @@ impl Origin {
         let received = clock::now();
         self.metrics
             .origin_seconds
-            .observe((received.instant - request_sent.instant).as_secs_f64());
+            .observe((received.instant - request_sent).as_secs_f64());
         let (head, body) = Response::into_parts(response);
         let idle = self.config.idle_timeout;
         Ok(Answer {
@@ -131,8 +140,11 @@ impl Origin {
                 idle,
                 _permit: permit,
             },
-            request_sent,
-            received,
+            exchange: Exchange {
+                request_sent,
+                response_received: received,
+            },
+            redirects: Vec::new(),
         })
     }
 
@@ -181,6 +193,10 @@ impl Origin {
 /// Where a redirect leads, if it is one that a cache may follow for its client: with a Location
 /// that is a target, and not from TLS to plain text.
 fn redirect(from: &Target, head: &http::response::Parts) -> Option<Target> {
+    // 300 is a choice for people, 304 an answer, 305 and 306 are history (RFC 9110 §15.4).
+    if !matches!(head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+        return None;
+    }
     let location = head.headers.get(header::LOCATION)?.to_str().ok()?;
     let next = from.join(location).ok()?;
     (from.scheme() == "http" || next.scheme() == "https").then_some(next)

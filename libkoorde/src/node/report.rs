@@ -32,13 +32,13 @@ pub struct MemberReport {
     pub address: String,
     /// `member` or `edge`.
     pub role: String,
-    /// `self`, `alive` or `suspect`.
+    /// `self`, `alive`, or `unreachable` where it was asked and did not answer.
     pub state: String,
     /// Incarnation: grows with every restart and every refutation.
     pub incarnation: u64,
     /// Expected share of all keys, 0–1.
     pub share: f64,
-    /// Smoothed round trip in milliseconds, where measured.
+    /// Round trip in milliseconds, where measured.
     pub round_trip_ms: Option<f64>,
 }
 

@@ -150,7 +150,7 @@ impl Doors {
             Route::Metrics => metrics(state, Format::negotiate(&request, accept), accept),
             Route::Prometheus => metrics(state, Ok(Format::exposition(accept)), accept),
             Route::Json => metrics(state, Ok(Format::Json), accept),
-            Route::Ring => respond::json(StatusCode::OK, &state.node.ring()),
+            Route::Ring => respond::json(StatusCode::OK, &state.node.probe_ring().await),
             Route::Explain => admin::explain(state, request, accept).await,
             Route::Config => respond::json(StatusCode::OK, &state.settings),
             Route::Cache => unreachable!("answered above"),

@@ -391,3 +391,6 @@ fn read_found(found: proto::Found) -> Result<Found, String> {
         path: ids(found.path, 255)?,
     })
 }
+
+#[cfg(test)]
+mod tests;
