@@ -2,5 +2,6 @@
 
 mod bodies;
 mod collapse;
+mod egress;
 mod failure;
 mod reuse;

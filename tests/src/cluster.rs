@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Response};
 use http_body_util::BodyExt;
-use libkoorde::{BodyError, Config, FetchError, Metrics, Node, Propagation, Request, policy::Target};
+use libkoorde::{
+    BodyError, Config, FetchError, Metrics, Node, Propagation, Request, policy::Target,
+};
 
 /// How long a condition may take to come true before a test gives up.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -27,7 +29,10 @@ impl Cluster {
 
     /// The same, with a change to each node's configuration.
     pub async fn with(n: usize, change: impl Fn(&mut Config)) -> Self {
-        let mut cluster = Self { nodes: Vec::new(), metrics: Vec::new() };
+        let mut cluster = Self {
+            nodes: Vec::new(),
+            metrics: Vec::new(),
+        };
         for index in 0..n {
             let mut config = config(&format!("node-{index}"));
             change(&mut config);
@@ -51,13 +56,19 @@ impl Cluster {
 
     /// Waits until every node knows `n` members.
     pub async fn meet(&self, n: usize) {
-        eventually("all know all", || self.nodes.iter().all(|node| node.ring().members.len() == n)).await;
+        eventually("all know all", || {
+            self.nodes.iter().all(|node| node.ring().members.len() == n)
+        })
+        .await;
     }
 
     /// The owner of a URL, and some node that is not.
     pub async fn owner_and_other(&self, url: &str) -> (usize, usize) {
         let explanation = self.nodes[0].explain(&get(url)).await;
-        let owner = self.nodes.iter().position(|node| node.name() == explanation.owners[0]);
+        let owner = self
+            .nodes
+            .iter()
+            .position(|node| node.name() == explanation.owners[0]);
         let owner = owner.expect("the owner is one of the nodes");
         (owner, (owner + 1) % self.nodes.len())
     }
@@ -75,14 +86,20 @@ pub fn config(name: &str) -> Config {
 
 /// A GET of a URL.
 pub fn get(url: &str) -> Request {
-    Request { method: Method::GET, target: Target::parse(url).expect("a URL"), fields: HeaderMap::new() }
+    Request {
+        method: Method::GET,
+        target: Target::parse(url).expect("a URL"),
+        fields: HeaderMap::new(),
+    }
 }
 
 /// A GET with fields.
 pub fn get_with(url: &str, fields: &[(&'static str, &'static str)]) -> Request {
     let mut request = get(url);
     for (name, value) in fields {
-        request.fields.append(*name, value.parse().expect("a field value"));
+        request
+            .fields
+            .append(*name, value.parse().expect("a field value"));
     }
     request
 }
@@ -92,9 +109,15 @@ pub fn get_with(url: &str, fields: &[(&'static str, &'static str)]) -> Request {
 /// # Errors
 /// What kept the response from coming, as text.
 pub async fn fetch(node: &Node, request: Request) -> Result<Response<Bytes>, String> {
-    let response = node.fetch(request).await.map_err(|error: FetchError| error.to_string())?;
+    let response = node
+        .fetch(request)
+        .await
+        .map_err(|error: FetchError| error.to_string())?;
     let (head, body) = response.into_parts();
-    let body = body.collect().await.map_err(|error: BodyError| error.to_string())?;
+    let body = body
+        .collect()
+        .await
+        .map_err(|error: BodyError| error.to_string())?;
     Ok(Response::from_parts(head, body.to_bytes()))
 }
 

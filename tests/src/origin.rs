@@ -20,7 +20,8 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 /// A response's body.
 pub type Body = BoxBody<Bytes, std::io::Error>;
-type Script = dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync;
+type Script =
+    dyn Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> + Send + Sync;
 
 /// A running origin; it ends when dropped.
 #[derive(Debug)]
@@ -37,18 +38,34 @@ impl Origin {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("loopback has a free port");
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");
         let asked = Arc::new(Mutex::new(BTreeMap::<String, Vec<HeaderMap>>::new()));
         let (count, total) = watch::channel(0);
         let script: Arc<Script> = Arc::new(move |request| Box::pin(script(request)));
         let mut server = JoinSet::new();
-        server.spawn(accept(listener, script, Arc::clone(&asked), Arc::new(count)));
-        Self { address, asked, total, _server: server }
+        server.spawn(accept(
+            listener,
+            script,
+            Arc::clone(&asked),
+            Arc::new(count),
+        ));
+        Self {
+            address,
+            asked,
+            total,
+            _server: server,
+        }
     }
 
     /// Answers every request with 200, these fields and this body, after `delay`.
-    pub async fn fixed(delay: Duration, fields: &[(&'static str, &'static str)], body: &'static str) -> Self {
+    pub async fn fixed(
+        delay: Duration,
+        fields: &[(&'static str, &'static str)],
+        body: &'static str,
+    ) -> Self {
         let fields = fields.to_vec();
         Self::start(move |_| {
             let fields = fields.clone();
@@ -77,13 +94,21 @@ impl Origin {
 
     /// The fields of each request for a path, in order.
     pub fn requests(&self, path: &str) -> Vec<HeaderMap> {
-        self.asked.lock().expect("no test panics in here").get(path).cloned().unwrap_or_default()
+        self.asked
+            .lock()
+            .expect("no test panics in here")
+            .get(path)
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Waits until `n` requests, of whatever path, have come.
     pub async fn asked(&self, n: usize) {
         let mut total = self.total.clone();
-        total.wait_for(|total| *total >= n).await.expect("the origin runs");
+        total
+            .wait_for(|total| *total >= n)
+            .await
+            .expect("the origin runs");
     }
 }
 
@@ -95,10 +120,16 @@ async fn accept(
 ) {
     let mut connections = JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         let (script, asked, count) = (Arc::clone(&script), Arc::clone(&asked), Arc::clone(&count));
         let service = service_fn(move |request: Request<Incoming>| {
-            let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).to_owned();
+            let path = request
+                .uri()
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned();
             asked
                 .lock()
                 .expect("no test panics in here")
@@ -110,18 +141,26 @@ async fn accept(
             async move { Ok::<_, Infallible>(answer.await) }
         });
         connections.spawn(async move {
-            let _ended = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ended = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
         while connections.try_join_next().is_some() {}
     }
 }
 
 /// A response of one piece.
-pub fn response(status: u16, fields: &[(&'static str, &'static str)], body: &'static str) -> Response<Body> {
+pub fn response(
+    status: u16,
+    fields: &[(&'static str, &'static str)],
+    body: &'static str,
+) -> Response<Body> {
     let mut response = Response::new(Full::from(body).map_err(|never| match never {}).boxed());
     *response.status_mut() = status.try_into().expect("a status");
     for (name, value) in fields {
-        response.headers_mut().append(*name, value.parse().expect("a field value"));
+        response
+            .headers_mut()
+            .append(*name, value.parse().expect("a field value"));
     }
     response
 }
@@ -137,5 +176,7 @@ pub fn stream(chunks: u64, size: usize, cut: bool) -> Body {
         Err(std::io::Error::other("cut"))
     };
     let end = futures_util::stream::iter(cut.then_some(end)).then(|end| end);
-    BodyExt::boxed(StreamBody::new(futures_util::stream::iter(frames).chain(end)))
+    BodyExt::boxed(StreamBody::new(
+        futures_util::stream::iter(frames).chain(end),
+    ))
 }

@@ -1,0 +1,124 @@
+//! Who is reached, on the first connect and on every redirect.
+
+use std::time::Duration;
+
+use koorde_tests::{
+    cluster::{Cluster, fetch, get, get_with},
+    origin::{Origin, response},
+};
+
+const FRESH: (&str, &str) = ("cache-control", "max-age=60");
+
+/// An origin whose every path redirects to `location`.
+async fn redirecting(location: String, control: &'static str) -> Origin {
+    Origin::start(move |_| {
+        let location = location.parse().expect("a field value");
+        async move {
+            let mut answer = response(302, &[("cache-control", control)], "");
+            answer.headers_mut().insert("location", location);
+            answer
+        }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_is_the_clients_to_follow_unless_configured() {
+    let there = Origin::fixed(Duration::ZERO, &[FRESH], "body").await;
+    let here = redirecting(there.url("/there"), "max-age=60").await;
+    let cluster = Cluster::start(2).await;
+    for node in &cluster.nodes {
+        let answer = fetch(node, get(&here.url("/here")))
+            .await
+            .expect("an answer");
+        assert_eq!(answer.status().as_u16(), 302);
+        assert_eq!(answer.headers()["location"], *there.url("/there"));
+    }
+    assert_eq!((here.count("/here"), there.count("/there")), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_followed_redirect_is_stored_under_the_first_url_without_its_secrets() {
+    let there = Origin::fixed(
+        Duration::ZERO,
+        &[("cache-control", "public, max-age=600")],
+        "body",
+    )
+    .await;
+    let here = redirecting(there.url("/there"), "public, max-age=60").await;
+    let cluster = Cluster::with(2, |config| config.origin.max_redirects = 1).await;
+    for node in &cluster.nodes {
+        let request = get_with(&here.url("/here"), &[("authorization", "Basic c2VjcmV0")]);
+        let answer = fetch(node, request).await.expect("an answer");
+        assert_eq!(answer.body(), "body");
+        let told = answer.headers()["cache-status"].to_str().expect("text");
+        assert!(
+            told.contains("ttl=59") || told.contains("ttl=60"),
+            "the shorter one counts: {told}"
+        );
+    }
+    assert_eq!((here.count("/here"), there.count("/there")), (1, 1));
+    let asked = &there.requests("/there")[0];
+    assert!(
+        !asked.contains_key("authorization"),
+        "another origin gets no secret of this one"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_to_a_refused_address_is_refused() {
+    let here = redirecting("http://127.0.0.2:9/secret".to_owned(), "max-age=60").await;
+    let cluster = Cluster::with(2, |config| config.origin.max_redirects = 5).await;
+    for node in &cluster.nodes {
+        let error = fetch(node, get(&here.url("/here")))
+            .await
+            .expect_err("only 127.0.0.1 is allowed");
+        assert_eq!(error, "127.0.0.2 is refused: loopback");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn redirects_end_after_so_many() {
+    let here = Origin::start(|request| {
+        let next: u32 = request.uri().path()[1..].parse::<u32>().expect("a number") + 1;
+        async move {
+            let mut answer = response(302, &[], "");
+            answer
+                .headers_mut()
+                .insert("location", format!("/{next}").parse().expect("a path"));
+            answer
+        }
+    })
+    .await;
+    let cluster = Cluster::with(1, |config| config.origin.max_redirects = 3).await;
+    let answer = fetch(&cluster.nodes[0], get(&here.url("/0")))
+        .await
+        .expect("an answer");
+    assert_eq!(answer.status().as_u16(), 302);
+    assert_eq!(answer.headers()["location"], "/4");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_judged_by_what_it_resolves_to() {
+    let origin = Origin::fixed(Duration::ZERO, &[FRESH], "body").await;
+    let url = format!("http://localhost:{}/named", origin.address().port());
+    let refusing = Cluster::with(1, |config| config.egress.allow.clear()).await;
+    let error = fetch(&refusing.nodes[0], get(&url))
+        .await
+        .expect_err("a name for loopback");
+    assert!(
+        error.starts_with("localhost (") && error.ends_with("is refused: loopback"),
+        "{error}"
+    );
+    let allowing = Cluster::with(1, |config| {
+        config.egress.allow = vec!["localhost".to_owned()]
+    })
+    .await;
+    assert_eq!(
+        fetch(&allowing.nodes[0], get(&url))
+            .await
+            .expect("allowed by name")
+            .body(),
+        "body"
+    );
+}
