@@ -91,6 +91,10 @@ impl Ring {
             self.trim(now);
         }
         let agree = self.agrees(digest);
+        if digest.after == digest.through && !self.neighbors.is_complete() {
+            // It would believe itself to be home to half the circle until it next meets a seed.
+            self.send_sync(now, from, false);
+        }
         let between = self.between(&asker);
         let changes = if agree {
             Vec::new()
@@ -255,13 +259,17 @@ impl Ring {
     /// Whether we believe the same, as far as we can tell.
     ///
     /// If our own lists are short, deaths have just shortened them and they are being filled. If
-    /// they are full and still do not reach as far as the asker's, the asker's have a hole.
+    /// they are full and still do not reach as far as the asker's, the asker's have a hole. And
+    /// whoever takes the few it has met for a whole ring, which is larger than we can know, is wrong.
     fn agrees(&self, digest: Digest) -> bool {
         let Digest {
             after,
             through,
             sum,
         } = digest;
+        if after == through && !self.neighbors.is_complete() {
+            return false;
+        }
         if self.neighbors.covers(after, through) {
             return self.neighbors.digest_of(&self.me, after, through).sum == sum;
         }

@@ -32,6 +32,10 @@ fn views() -> [(RingConfig, &'static str); 2] {
     [(RingConfig::default(), "view of 257"), (full, "full view")]
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how long a measurement takes is real time"
+)]
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).collect();
     let large = wanted.iter().any(|word| word == "large");
