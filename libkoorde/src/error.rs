@@ -51,6 +51,9 @@ pub enum FetchError {
     /// This node is at the named bound.
     #[error("at the bound of {0}")]
     Overloaded(&'static str),
+    /// The fill that was waited for ended without a word: this node is stopping.
+    #[error("this node is stopping")]
+    Stopping,
     /// The request said `only-if-cached` (RFC 9111 §5.2.1.7), or a peer only wanted what is
     /// stored, and there is nothing to answer with.
     #[error("not stored")]

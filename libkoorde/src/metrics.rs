@@ -42,15 +42,13 @@ pub struct Metrics {
     requests: Vec<Counter>,
     /// Requests that waited for a fill which another had started.
     pub collapsed: Counter,
-    /// Bytes of response bodies by result.
-    pub response_bytes: Counter,
-    /// Fills by how they ended: `stored uncacheable too_large aborted error freshened`.
+    /// Fills by how they ended: `stored passed freshened aborted error`.
     pub fills: ByKind,
     /// Fills under way.
     pub fills_inflight: Gauge,
     /// Responses put into the store.
     pub stores: Counter,
-    /// Responses that left the store, by cause: `size replaced purged`.
+    /// Responses that left the store, by cause: `size replaced removed`.
     pub evictions: ByKind,
     /// Keys in the store.
     pub stored_responses: Gauge,
@@ -62,7 +60,7 @@ pub struct Metrics {
     pub hot_copies: Gauge,
     /// Members known.
     pub ring_members: Gauge,
-    /// Membership changes by kind: `up down left merged`.
+    /// Membership changes by kind: `up down left replaced merged`.
     pub ring_changes: ByKind,
     /// Ring messages by kind: `sent received dropped refused`.
     pub ring_messages: ByKind,
@@ -70,7 +68,7 @@ pub struct Metrics {
     pub ring_lookups: ByKind,
     /// A peer sent a request for a key that this node's view gives to another.
     pub owner_disagreements: Counter,
-    /// Fetches from peers by how they ended: `ok unreachable refused cut not_stored origin`.
+    /// Fetches from peers by how they ended: `ok unreachable refused not_stored origin`.
     pub peer_fetches: ByKind,
     /// Seconds from a fetch's start to its head from a peer.
     pub peer_seconds: Histogram,
@@ -104,7 +102,6 @@ impl Metrics {
         Arc::new(Self {
             requests,
             collapsed: add.counter("cache_collapsed", "Requests that waited for another's fill"),
-            response_bytes: add.counter("cache_response_bytes", "Bytes of response bodies sent"),
             fills: add.kinds("cache_fills", "Fills by how they ended"),
             fills_inflight: add.gauge("cache_fills_inflight", "Fills under way"),
             stores: add.counter("cache_stores", "Responses put into the store"),

@@ -5,18 +5,22 @@
 //! let nothing in that would pass the whole. One response may take a tenth, which is why there is
 //! always room once moka has caught up.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use bytes::Bytes;
+use http::HeaderValue;
 use moka::{notification::RemovalCause, sync::Cache};
 
-use crate::{
-    metrics::{Metrics, count},
-    policy::{key::CacheKey, stored::StoredHead},
-};
+use crate::policy::{CacheKey, StoredHead};
+
+/// Largest piece of a stored body, in bytes: small enough to be written without a copy.
+const BLOCK: usize = 256 << 10;
 
 /// Responses under one key; beyond it the oldest goes. A request field with many values named in
 /// Vary must not fill the store.
@@ -40,6 +44,38 @@ impl Stored {
             chunks,
             length,
         }
+    }
+
+    /// The same in buffers of its own size. What came from a connection are slices of its read
+    /// buffers, and one small slice would keep hundreds of kilobytes alive that nobody counts.
+    pub(crate) fn compact(mut head: StoredHead, chunks: &[Bytes]) -> Self {
+        for value in head.fields.values_mut() {
+            let is_sensitive = value.is_sensitive();
+            if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                copy.set_sensitive(is_sensitive);
+                *value = copy;
+            }
+        }
+        let mut copies = Vec::new();
+        let mut left: usize = chunks.iter().map(Bytes::len).sum();
+        let mut block = Vec::with_capacity(left.min(BLOCK));
+        for mut rest in chunks.iter().map(|chunk| &chunk[..]) {
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(BLOCK - block.len()));
+                block.extend_from_slice(now);
+                (rest, left) = (later, left - now.len());
+                if block.len() == BLOCK || left == 0 {
+                    let next = Vec::with_capacity(left.min(BLOCK));
+                    copies.push(Bytes::from(std::mem::replace(&mut block, next)));
+                }
+            }
+        }
+        Self::new(head, copies)
+    }
+
+    /// When the origin made it, as far as its age tells.
+    fn made(&self) -> Option<Instant> {
+        self.head.received.checked_sub(self.head.initial_age)
     }
 
     fn weight(&self) -> u64 {
@@ -71,7 +107,11 @@ pub(crate) struct Store {
 
 impl Store {
     /// A store of at most `capacity` bytes: bodies, fields, keys and overhead.
-    pub(crate) fn new(capacity: u64, metrics: Arc<Metrics>) -> Self {
+    /// `on_leave` hears of each that leaves, by cause.
+    pub(crate) fn new(
+        capacity: u64,
+        on_leave: impl Fn(&'static str) + Send + Sync + 'static,
+    ) -> Self {
         let live = Arc::new(AtomicU64::new(0));
         let leaving = Arc::clone(&live);
         let cache = Cache::builder()
@@ -87,7 +127,7 @@ impl Store {
                     RemovalCause::Explicit => "removed",
                     RemovalCause::Expired => "expired",
                 };
-                count(&metrics.evictions, kind);
+                on_leave(kind);
             })
             .build();
         Self {
@@ -123,21 +163,23 @@ impl Store {
         self.cache.get(key)
     }
 
-    /// Keeps a response, in place of the variant that the same requests select.
+    /// Keeps a response, in place of the variant that the same requests select; unless that one is
+    /// newer: a slow body may end after a reload has brought its successor.
     ///
     /// # Errors
     /// It takes more than [`Store::ceiling`] by itself.
     pub(crate) fn put(&self, key: &CacheKey, stored: Arc<Stored>) -> Result<(), TooLarge> {
         let _writer = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut all: Vec<_> = match self.cache.get(key) {
-            Some(old) => old
-                .all
-                .iter()
-                .filter(|v| v.head.selecting != stored.head.selecting)
-                .cloned()
-                .collect(),
-            None => Vec::new(),
-        };
+        let old = self.cache.get(key);
+        let mut all: Vec<_> = old.map(|old| old.all.clone()).unwrap_or_default();
+        let same = |variant: &Arc<Stored>| variant.head.selecting == stored.head.selecting;
+        if all
+            .iter()
+            .any(|old| same(old) && old.made() > stored.made())
+        {
+            return Ok(());
+        }
+        all.retain(|old| !same(old));
         all.push(stored);
         let overhead = 2 * key.len() as u64 + 256;
         let weigh = |all: &[Arc<Stored>]| overhead + all.iter().map(|v| v.weight()).sum::<u64>();
@@ -231,7 +273,7 @@ mod tests {
     }
 
     fn store(capacity: u64) -> Store {
-        Store::new(capacity, Metrics::new(&mut Default::default()))
+        Store::new(capacity, |_| ())
     }
 
     proptest! {
@@ -299,6 +341,35 @@ mod tests {
         let variants = store.get(&key(0)).expect("kept");
         let lengths: Vec<u64> = variants.all.iter().map(|stored| stored.length).collect();
         assert_eq!(lengths, [2, 3]);
+    }
+
+    #[test]
+    fn an_older_response_does_not_take_the_place_of_a_newer_one() {
+        let store = store(1 << 20);
+        let (old, new) = (stored(1, 0), stored(2, 0));
+        store.put(&key(0), new).expect("small");
+        store.put(&key(0), old).expect("small");
+        assert_eq!(store.get(&key(0)).expect("kept").all[0].length, 2);
+    }
+
+    #[test]
+    fn a_compact_body_has_the_same_bytes_in_buffers_of_their_size() {
+        let head = stored(0, 0).head.clone();
+        let big = Bytes::from((0..700_000u32).map(|n| n as u8).collect::<Vec<_>>());
+        let chunks = [
+            big.slice(5..6),
+            big.slice(10..600_000),
+            Bytes::new(),
+            big.slice(600_000..),
+        ];
+        let compact = Stored::compact(head, &chunks);
+        assert_eq!(compact.chunks.concat(), chunks.concat());
+        assert!(
+            compact
+                .chunks
+                .iter()
+                .all(|chunk| !chunk.is_empty() && chunk.len() <= BLOCK)
+        );
     }
 
     #[test]

@@ -145,3 +145,36 @@ async fn a_hit_at_the_owner_is_told_by_both_nodes() {
         (CacheResult::Hit, "HIT-REMOTE")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_does_not_make_the_gets_that_follow_fly_alone() {
+    let origin = Origin::fixed(Duration::from_millis(100), FRESH, "body").await;
+    let cluster = Cluster::start(3).await;
+    let url = origin.url("/head-first");
+    for node in &cluster.nodes {
+        let head = libkoorde::Request {
+            method: http::Method::HEAD,
+            ..get(&url)
+        };
+        fetch(node, head).await.expect("an answer");
+    }
+    let before = origin.count("/head-first");
+    let gets = (0..30).map(|n| fetch(&cluster.nodes[n % 3], get(&url)));
+    for answer in futures_util::future::join_all(gets).await {
+        assert_eq!(answer.expect("an answer").body(), "body");
+    }
+    assert_eq!(origin.count("/head-first") - before, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_clients_only_if_cached_is_no_other_clients_failure() {
+    let origin = Origin::fixed(Duration::from_millis(100), FRESH, "body").await;
+    let cluster = Cluster::start(3).await;
+    let url = origin.url("/stored-only");
+    let (_, other) = cluster.owner_and_other(&url).await;
+    let node = &cluster.nodes[other];
+    let only = get_with(&url, &[("cache-control", "only-if-cached")]);
+    let (only, plain) = tokio::join!(fetch(node, only), fetch(node, get(&url)));
+    assert_eq!(only.expect_err("nothing was stored"), "not stored");
+    assert_eq!(plain.expect("an answer").body(), "body");
+}

@@ -164,3 +164,33 @@ async fn a_leaving_node_hands_its_keys_to_others_without_a_failed_answer() {
     .await;
     assert!(!leaver.is_ready());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiters_on_a_dead_origin_share_one_stale_answer() {
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let origin = Origin::start(move |_| {
+        let first = first.swap(false, std::sync::atomic::Ordering::SeqCst);
+        async move {
+            if first {
+                return response(200, &[("cache-control", "max-age=1")], "body");
+            }
+            std::future::pending().await
+        }
+    })
+    .await;
+    let cluster = Cluster::with(3, |config| {
+        config.origin.response_timeout = Duration::from_millis(100);
+    })
+    .await;
+    let url = origin.url("/dead");
+    fetch(&cluster.nodes[0], get(&url))
+        .await
+        .expect("an answer");
+    // Its second of freshness has to pass; nothing else will happen.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    let gets = (0..30).map(|n| fetch(&cluster.nodes[n % 3], get(&url)));
+    for answer in futures_util::future::join_all(gets).await {
+        assert_eq!(answer.expect("stale").body(), "body");
+    }
+    assert_eq!(origin.count("/dead"), 2, "the dead one was asked once");
+}

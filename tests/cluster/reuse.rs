@@ -196,3 +196,93 @@ async fn a_request_for_stored_only_gets_nothing_else() {
     }
     assert_eq!(origin.count("/stored"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_304_makes_private_goes_to_nobody_else() {
+    let sessions = AtomicUsize::new(0);
+    let origin = Origin::start(move |request| {
+        let session = sessions.fetch_add(1, Ordering::SeqCst);
+        async move {
+            if !request.headers().contains_key("if-none-match") {
+                let fields = [
+                    ("etag", "\"v1\""),
+                    ("cache-control", "max-age=1"),
+                    ("age", "5"),
+                ];
+                return response(200, &fields, "body");
+            }
+            let fields = [("etag", "\"v1\""), ("cache-control", "private, max-age=60")];
+            let mut answer = response(304, &fields, "");
+            let cookie = format!("sid={session}").parse().expect("a field value");
+            answer.headers_mut().insert("set-cookie", cookie);
+            answer
+        }
+    })
+    .await;
+    let cluster = Cluster::start(3).await;
+    let url = origin.url("/turns-private");
+    let mut cookies = Vec::new();
+    for n in 0..12 {
+        let answer = fetch(&cluster.nodes[n % 3], get(&url))
+            .await
+            .expect("an answer");
+        cookies.extend(answer.headers().get("set-cookie").cloned());
+    }
+    assert!(!cookies.is_empty(), "whoever asked gets it");
+    let given = cookies.len();
+    cookies.sort();
+    cookies.dedup();
+    assert_eq!(cookies.len(), given, "and nobody else");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_304_to_a_heads_own_condition_freshens_nothing() {
+    let origin = Origin::start(|request| async move {
+        if request.method() == Method::HEAD {
+            return response(304, &[], "");
+        }
+        let fields = [
+            ("last-modified", "Thu, 01 Jan 2026 00:00:00 GMT"),
+            ("cache-control", "max-age=1"),
+            ("age", "5"),
+        ];
+        response(200, &fields, "body")
+    })
+    .await;
+    let cluster = Cluster::start(1).await;
+    let (node, url) = (&cluster.nodes[0], origin.url("/condition"));
+    fetch(node, get(&url)).await.expect("an answer");
+    let condition = [("if-modified-since", "Sun, 01 Feb 2026 00:00:00 GMT")];
+    let head = libkoorde::Request {
+        method: Method::HEAD,
+        ..get_with(&url, &condition)
+    };
+    assert_eq!(fetch(node, head).await.expect("an answer").status(), 304);
+    fetch(node, get(&url)).await.expect("an answer");
+    assert_eq!(
+        origin.count("/condition"),
+        3,
+        "the stale one had to be validated"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_field_announces_a_body_that_is_not_sent() {
+    let origin = Origin::fixed(Duration::ZERO, &[("cache-control", "max-age=60")], "body").await;
+    let cluster = Cluster::start(2).await;
+    let fields = [
+        ("content-length", "40"),
+        ("expect", "100-continue"),
+        ("x-smuggled", "GET /evil HTTP/1.1"),
+    ];
+    for node in &cluster.nodes {
+        fetch(node, get_with(&origin.url("/smuggle"), &fields))
+            .await
+            .expect("an answer");
+    }
+    for asked in origin.requests("/smuggle") {
+        for name in ["content-length", "transfer-encoding", "expect"] {
+            assert!(!asked.contains_key(name), "{name}: {asked:?}");
+        }
+    }
+}

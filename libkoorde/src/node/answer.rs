@@ -108,7 +108,9 @@ impl Answer {
                 } else {
                     Body::empty()
                 };
-                let carried = is_get.then(|| head.carried(now.instant));
+                // A 304 may have brought `private`: then it is this client's alone.
+                let may_travel = is_get && head.refused().is_none();
+                let carried = may_travel.then(|| head.carried(now.instant));
                 Self {
                     status: head.status,
                     fields,

@@ -7,7 +7,10 @@
 //!    arrive.
 //! 4. What may be shared is stored by the fill; what may not lets the waiters go at once.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use tokio::time;
 
@@ -17,13 +20,13 @@ use super::{
     clock,
     fill::{Fill, Flight},
     memo::FlightKey,
-    relay::Reader,
+    relay::{Failure, Reader},
 };
 use crate::{
     error::FetchError,
     flight::{Joined, Landing},
     outcome::{CacheResult, Outcome, Tier},
-    policy::{CacheKey, Forward, Now, Reuse, StoredHead, reuse},
+    policy::{CacheKey, Forward, Now, Reuse, reuse},
     ring::protocol::Member,
     store::{Stored, Variants},
 };
@@ -49,6 +52,10 @@ pub(crate) struct Miss {
     pub(crate) owners: Vec<Member>,
     /// Why the owners are not asked although the key is not ours.
     pub(crate) detail: Option<&'static str>,
+    /// Whether the origin is not to be asked (RFC 9111 §5.2.1.7).
+    pub(crate) only_if_cached: bool,
+    /// When whoever asked stops caring; one for all that is tried on the way.
+    pub(crate) deadline: Instant,
 }
 
 impl Inner {
@@ -57,8 +64,9 @@ impl Inner {
         self: &Arc<Self>,
         request: Request,
         hop: Hop,
+        timeout: Duration,
     ) -> Result<Answer, FetchError> {
-        let answer = self.answer(request, hop).await;
+        let answer = self.answer(request, hop, timeout).await;
         let outcome = match &answer {
             Ok(answer) => answer.outcome,
             Err(_) => Outcome {
@@ -74,7 +82,12 @@ impl Inner {
         answer
     }
 
-    async fn answer(self: &Arc<Self>, request: Request, hop: Hop) -> Result<Answer, FetchError> {
+    async fn answer(
+        self: &Arc<Self>,
+        request: Request,
+        hop: Hop,
+        timeout: Duration,
+    ) -> Result<Answer, FetchError> {
         let now = clock::now();
         let key = CacheKey::new("", &request.target);
         let variants = self.store.get(&key);
@@ -123,6 +136,8 @@ impl Inner {
             forward,
             owners,
             detail,
+            only_if_cached: reuse == Reuse::OnlyIfCached,
+            deadline: now.instant + timeout,
         })
         .await
     }
@@ -189,8 +204,9 @@ impl Inner {
 
     /// Validates in the background, unless somebody is at it (RFC 5861 §3).
     fn refresh(self: &Arc<Self>, request: &Request, key: &CacheKey, stale: Arc<Stored>) {
-        let flight = self.memo.flight(key, &request.fields);
-        let Joined::Leads(value, landing) = self.flights.join(&flight, Flight::new) else {
+        let flight = self.memo.flight(key, &request.fields, false);
+        let start = || Flight::new(&self.unfinished);
+        let Joined::Leads(value, landing) = self.flights.join(&flight, start) else {
             return;
         };
         let miss = Miss {
@@ -200,21 +216,29 @@ impl Inner {
             forward: Forward::Stale,
             owners: Vec::new(),
             detail: None,
+            only_if_cached: false,
+            deadline: clock::now().instant + self.config.fetch.timeout,
         };
         self.start(miss, value, Some(landing), flight);
     }
 
     /// Joins the fill of this request, or starts it, and answers from it.
-    async fn fill(self: &Arc<Self>, miss: Miss) -> Result<Answer, FetchError> {
+    async fn fill(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
         let may_collapse = reuse::may_collapse(&miss.request.method, &miss.request.fields);
-        // A second round: the first may have taught us the names in Vary.
-        for _ in 0..2 {
-            let flight = self.memo.flight(&miss.key, &miss.request.fields);
+        let may_collapse = may_collapse && !miss.only_if_cached;
+        // More than one round: the owners may be gone, and the first may have taught us the names
+        // in Vary.
+        for _ in 0..3 {
+            let asks_owners = !miss.owners.is_empty();
+            let flight = self
+                .memo
+                .flight(&miss.key, &miss.request.fields, asks_owners);
             if !may_collapse || self.memo.is_uncacheable(&flight) {
                 break;
             }
-            let (reader, leads) = match self.flights.join(&flight, Flight::new) {
-                Joined::Full => return Err(FetchError::Overloaded("fetch.max_fills")),
+            let start = || Flight::new(&self.unfinished);
+            let (reader, leads) = match self.flights.join(&flight, start) {
+                Joined::Full => break,
                 Joined::Follows(flight) => (flight.relay.read(), false),
                 Joined::Leads(value, landing) => {
                     let reader = value.relay.read();
@@ -224,31 +248,37 @@ impl Inner {
             };
             // None: its first bytes have passed already.
             let Some(reader) = reader else { break };
-            let head = self.head(&reader).await?;
-            let now = clock::now();
-            if leads
-                || head
-                    .shared
-                    .as_ref()
-                    .is_some_and(|shared| may_share(&miss.request, shared, now))
-            {
-                return Ok(self.read(&miss, &head, reader, !leads, now));
+            match self.head(&reader, miss.deadline).await {
+                Ok(head) => {
+                    let now = clock::now();
+                    if leads || may_share(&miss.request, &head, now) {
+                        return Ok(self.read(&miss, &head, reader, !leads, now));
+                    }
+                }
+                Err(Failure::OwnersUnreachable) => miss.fall_back(),
+                Err(Failure::Fetch(error)) => return Err(error),
             }
         }
         self.alone(miss).await
     }
 
     /// A fill for this request only.
-    async fn alone(self: &Arc<Self>, miss: Miss) -> Result<Answer, FetchError> {
-        let value = Arc::new(Flight::new());
-        let reader = value
-            .relay
-            .read()
-            .ok_or(FetchError::Overloaded("a new relay"))?;
-        let flight = self.memo.flight(&miss.key, &miss.request.fields);
-        self.start(miss.clone(), value, None, flight);
-        let head = self.head(&reader).await?;
-        Ok(self.read(&miss, &head, reader, false, clock::now()))
+    async fn alone(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
+        loop {
+            let value = Arc::new(Flight::new(&self.unfinished));
+            let new = "a relay that nothing has been written to can be read from its start";
+            let reader = value.relay.read().expect(new);
+            let asks_owners = !miss.owners.is_empty();
+            let flight = self
+                .memo
+                .flight(&miss.key, &miss.request.fields, asks_owners);
+            self.start(miss.clone(), value, None, flight);
+            match self.head(&reader, miss.deadline).await {
+                Ok(head) => return Ok(self.read(&miss, &head, reader, false, clock::now())),
+                Err(Failure::OwnersUnreachable) => miss.fall_back(),
+                Err(Failure::Fetch(error)) => return Err(error),
+            }
+        }
     }
 
     fn start(
@@ -261,20 +291,20 @@ impl Inner {
         let Ok(permit) = Arc::clone(&self.fills).try_acquire_owned() else {
             flight
                 .relay
-                .head(Err(FetchError::Overloaded("fetch.max_fills")));
+                .head(Err(FetchError::Overloaded("fetch.max_fills").into()));
             return;
         };
         let fill = Fill::new(Arc::clone(self), miss, flight, landing, flight_key, permit);
         self.tasks.spawn(fill.run());
     }
 
-    async fn head(&self, reader: &Reader<Head>) -> Result<Arc<Head>, FetchError> {
-        let timeout = self.config.fetch.timeout;
-        match time::timeout(timeout, reader.head()).await {
+    async fn head(&self, reader: &Reader<Head>, deadline: Instant) -> Result<Arc<Head>, Failure> {
+        match time::timeout_at(deadline.into(), reader.head()).await {
             Ok(head) => head,
             Err(_elapsed) => {
-                let ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                Err(FetchError::OriginTimeout(ms))
+                let timeout = self.config.fetch.timeout.as_millis();
+                let ms = u64::try_from(timeout).unwrap_or(u64::MAX);
+                Err(FetchError::OriginTimeout(ms).into())
             }
         }
     }
@@ -301,7 +331,11 @@ impl Inner {
     /// Answers from what is here or just arriving, for a node that owns the key since a moment ago.
     /// Never starts a fill and never waits for a peer: two nodes that take each other for the
     /// previous owner must not wait for each other.
-    pub(crate) async fn peek(self: &Arc<Self>, request: Request) -> Result<Answer, FetchError> {
+    pub(crate) async fn peek(
+        self: &Arc<Self>,
+        request: Request,
+        timeout: Duration,
+    ) -> Result<Answer, FetchError> {
         let key = CacheKey::new("", &request.target);
         let now = clock::now();
         let variants = self.store.get(&key);
@@ -312,18 +346,16 @@ impl Inner {
         {
             return Ok(self.hit(&request, stored, CacheResult::Hit, Tier::Local, now));
         }
-        let flight = self.flights.get(&self.memo.flight(&key, &request.fields));
+        let flight = self.memo.flight(&key, &request.fields, false);
+        let flight = self.flights.get(&flight);
         let flight = flight.filter(|flight| flight.at_origin.load(Ordering::Acquire));
         let reader = flight
             .and_then(|flight| flight.relay.read())
             .ok_or(FetchError::NotStored)?;
-        let head = self.head(&reader).await?;
+        let head = self.head(&reader, now.instant + timeout).await;
+        let head = head.map_err(|_| FetchError::NotStored)?;
         let now = clock::now();
-        if !head
-            .shared
-            .as_ref()
-            .is_some_and(|shared| may_share(&request, shared, now))
-        {
+        if !may_share(&request, &head, now) {
             return Err(FetchError::NotStored);
         }
         Ok(Answer::from_fill(
@@ -341,9 +373,20 @@ impl Inner {
 /// Owner and replicas that are tried before the origin is asked by whoever is there.
 const REPLICAS: usize = 3;
 /// A look-up that takes longer costs more than the fetch it saves.
-const LOOKUP: time::Duration = time::Duration::from_secs(2);
+const LOOKUP: Duration = Duration::from_secs(2);
 
 impl Miss {
+    /// What is left of the asker's patience.
+    pub(crate) fn left(&self, now: Instant) -> Duration {
+        self.deadline.saturating_duration_since(now)
+    }
+
+    /// No owner could be reached: from here on the key counts as ours.
+    fn fall_back(&mut self) {
+        self.owners.clear();
+        self.detail = Some("owner-unreachable");
+    }
+
     /// The same for all who may wait for it: the whole response, without this client's conditions.
     fn for_everybody(&self) -> Self {
         let mut miss = self.clone();
@@ -369,7 +412,13 @@ pub(crate) fn decide(request: &Request, variants: Option<&Variants>, now: Now) -
 }
 
 /// Whether a waiter may have what another's request brought (RFC 9111 §4, "collapsed requests").
-fn may_share(request: &Request, shared: &StoredHead, now: Now) -> bool {
+fn may_share(request: &Request, head: &Head, now: Now) -> bool {
+    let Some(shared) = &head.shared else {
+        return false;
+    };
+    if head.result == CacheResult::Stale {
+        return reuse::may_serve_stale_on_error(&request.fields, shared, now.instant);
+    }
     let reuse = reuse::decide(&request.method, &request.fields, [shared], now.instant);
     matches!(
         reuse,

@@ -45,9 +45,10 @@ pub(crate) struct Flight {
 }
 
 impl Flight {
-    pub(crate) fn new() -> Self {
+    /// `unfinished` counts the bytes that all relays of the node hold.
+    pub(crate) fn new(unfinished: &Arc<AtomicU64>) -> Self {
         Self {
-            relay: Arc::new(Relay::new()),
+            relay: Arc::new(Relay::new(Arc::clone(unfinished))),
             at_origin: AtomicBool::new(false),
         }
     }
@@ -98,10 +99,13 @@ impl Fill {
             if self.collapses && self.is_answered_by_store() {
                 return;
             }
-            if !self.miss.owners.is_empty() && self.ask_owners().await {
-                return;
+            if !self.miss.owners.is_empty() {
+                return self.ask_owners().await;
             }
-            if self.miss.owners.is_empty() && self.ask_previous_owner().await {
+            if self.miss.only_if_cached {
+                return self.relay().head(Err(FetchError::NotStored.into()));
+            }
+            if self.ask_previous_owner().await {
                 return;
             }
             self.flight.at_origin.store(true, Ordering::Release);
@@ -170,7 +174,7 @@ impl Fill {
             return;
         }
         count(&self.node.metrics.fills, "error");
-        self.relay().head(Err(error));
+        self.relay().head(Err(error.into()));
     }
 
     async fn on_answer(&mut self, request: &Request, answer: origin::Answer, is_conditional: bool) {
@@ -184,7 +188,8 @@ impl Fill {
                 return self.publish_stored(stale, CacheResult::Stale, Some(status));
             }
         }
-        if request.method == Method::HEAD {
+        // A 304 to a HEAD answers the client's condition; it says nothing of what is stored here.
+        if request.method == Method::HEAD && status != StatusCode::NOT_MODIFIED {
             self.on_head_answer(request, &answer, &exchange);
         }
         let storable = self.storable(request, &answer);
@@ -223,6 +228,7 @@ impl Fill {
                 count(&self.node.metrics.fills, "freshened");
                 let leaves = head.refused().is_some_and(|reason| !reason.is_of_request());
                 let keeps = head.refused().is_none();
+                self.learn(StatusCode::OK, Some(&head));
                 let stored = Arc::new(Stored::new(head, stale.chunks.clone()));
                 if leaves {
                     self.node.store.remove(&self.miss.key);
@@ -283,7 +289,7 @@ impl Fill {
         let announced = content_length(&fields);
         let limit = self.node.store.ceiling();
         let keeps = storable.is_some() && announced.is_none_or(|length| length <= limit);
-        self.learn(storable.as_ref());
+        self.learn(head.status, storable.as_ref());
         self.announce(keeps);
         let bypass = !self.collapses && storable.is_none();
         self.relay().head(Ok(Arc::new(Head {
@@ -318,15 +324,20 @@ impl Fill {
         self.finish(ended, storable.filter(|_| kept), &self.node.store);
     }
 
-    /// Remembers what the next requests should know before they wait.
-    pub(crate) fn learn(&self, shared: Option<&StoredHead>) {
+    /// Remembers what the next requests should know before they wait. Only what many waited for
+    /// says something about them: an answer to HEAD, to a range or to a condition does not, and an
+    /// error of the origin is no reason to send it everybody.
+    pub(crate) fn learn(&self, status: StatusCode, shared: Option<&StoredHead>) {
         let memo = &self.node.memo;
         match shared {
             Some(shared) if shared.is_fresh(clock::now().instant) => {
                 memo.learn_vary(&self.miss.key, shared.selecting.names());
                 memo.mark_cacheable(&self.flight_key);
             }
-            _ => memo.mark_uncacheable(&self.flight_key),
+            _ if self.collapses && !status.is_server_error() => {
+                memo.mark_uncacheable(&self.flight_key);
+            }
+            _ => (),
         }
     }
 
@@ -348,8 +359,9 @@ impl Fill {
         let fills = &self.node.metrics.fills;
         match (&ended, kept) {
             (Ok(()), Some(head)) => {
-                self.keep(store, &Arc::new(Stored::new(head, self.relay().chunks())));
-                count(fills, "stored");
+                let stored = Stored::compact(head, &self.relay().chunks());
+                let kept = self.keep(store, &Arc::new(stored));
+                count(fills, if kept { "stored" } else { "passed" });
             }
             (Ok(()), None) => count(fills, "passed"),
             (Err(_), _) => count(fills, "aborted"),
@@ -357,13 +369,14 @@ impl Fill {
         self.relay().end(ended);
     }
 
-    fn keep(&self, store: &Store, stored: &Arc<Stored>) {
-        match store.put(&self.miss.key, Arc::clone(stored)) {
-            Ok(()) => {
-                self.node.metrics.stores.inc();
-            }
-            Err(_) => debug!(bytes = stored.length, "Too large for the store."),
+    fn keep(&self, store: &Store, stored: &Arc<Stored>) -> bool {
+        let kept = store.put(&self.miss.key, Arc::clone(stored)).is_ok();
+        if kept {
+            self.node.metrics.stores.inc();
+        } else {
+            debug!(bytes = stored.length, "Too large for the store.");
         }
+        kept
     }
 
     fn publish_stored(
@@ -375,7 +388,7 @@ impl Fill {
         let head = Head {
             status: stored.head.status,
             fields: HeaderMap::new(),
-            shared: Some(stored.head.clone()),
+            shared: stored.head.refused().is_none().then(|| stored.head.clone()),
             stored: Some(Arc::clone(&stored)),
             result,
             tier: Tier::Local,
@@ -393,8 +406,7 @@ impl Drop for Fill {
     fn drop(&mut self) {
         self.node.metrics.fills_inflight.dec();
         // Both do nothing where the fill came to its end by itself.
-        self.relay()
-            .head(Err(FetchError::Origin("the fill was given up".to_owned())));
+        self.relay().head(Err(FetchError::Stopping.into()));
         self.relay()
             .end(Err(BodyError::Cut("the fill was given up".to_owned())));
     }
@@ -415,8 +427,9 @@ pub(crate) struct Intake {
     keeps: bool,
     limit: u64,
     taken: u64,
-    budget: Arc<AtomicU64>,
-    budget_limit: u64,
+    /// Bytes that all relays of the node hold.
+    unfinished: Arc<AtomicU64>,
+    max_unfinished: u64,
     window: usize,
     stall: Duration,
 }
@@ -430,8 +443,8 @@ impl Intake {
             keeps,
             limit,
             taken: 0,
-            budget: Arc::clone(&fill.node.unfinished),
-            budget_limit: config.max_unfinished.0,
+            unfinished: Arc::clone(&fill.node.unfinished),
+            max_unfinished: config.max_unfinished.0,
             window: config.window.len(),
             stall: config.stall_timeout,
         }
@@ -445,10 +458,10 @@ impl Intake {
         let length = chunk.len() as u64;
         if self.keeps {
             self.taken += length;
-            let unfinished = self.budget.fetch_add(length, Ordering::AcqRel) + length;
-            if self.taken > self.limit || unfinished > self.budget_limit {
+            let unfinished = self.unfinished.load(Ordering::Acquire) + length;
+            if self.taken > self.limit || unfinished > self.max_unfinished {
                 // It outgrew its bound: from here on it passes through, for every waiter.
-                self.give_back();
+                self.keeps = false;
                 self.relay.pass();
             }
         }
@@ -459,18 +472,5 @@ impl Intake {
     /// Whether the whole body is in the relay.
     pub(crate) fn kept(&self) -> bool {
         self.keeps
-    }
-
-    fn give_back(&mut self) {
-        if self.keeps {
-            self.budget.fetch_sub(self.taken, Ordering::AcqRel);
-            self.keeps = false;
-        }
-    }
-}
-
-impl Drop for Intake {
-    fn drop(&mut self) {
-        self.give_back();
     }
 }

@@ -7,7 +7,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{net::TcpListener, sync::Semaphore, time};
 
 use super::{
     service::{PeerService, log_refused},
@@ -16,6 +16,9 @@ use super::{
 
 /// Requests at once on one peer's connection: a peer's clients may all ask for different keys.
 const MAX_STREAMS: u32 = 4096;
+const KEEPALIVE: Duration = Duration::from_secs(10);
+/// A peer speaks first, and at once.
+const FIRST_BYTE: Duration = Duration::from_secs(5);
 
 /// Accepts peers until the node stops.
 pub(crate) async fn serve(
@@ -25,13 +28,18 @@ pub(crate) async fn serve(
     tasks: Tasks,
 ) {
     let permits = Arc::new(Semaphore::new(max_connections));
+    let closing = tasks.closing();
     loop {
-        let (stream, from) = match listener.accept().await {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = closing.cancelled() => return,
+        };
+        let (stream, from) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, most likely: without a pause this would spin.
                 tracing::warn!(%error, "Can't accept a peer's connection.");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
         };
@@ -42,19 +50,33 @@ pub(crate) async fn serve(
         // Messages are small and answers are waited for.
         let _ = stream.set_nodelay(true);
         let service = TowerToHyperService::new(service.clone());
-        tasks.spawn(async move {
-            let mut builder = http2::Builder::new(TokioExecutor::new());
-            builder
-                .timer(TokioTimer::new())
-                .keep_alive_interval(Duration::from_secs(10))
-                .keep_alive_timeout(Duration::from_secs(10))
-                .max_concurrent_streams(MAX_STREAMS)
-                .max_header_list_size(64 << 10);
-            // How a connection ends is seen by its requests.
-            let _ended = builder
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            drop(permit);
+        let closing = closing.clone();
+        tasks.spawn_connection(async move {
+            let _permit = permit;
+            // hyper waits for the first byte as long as it takes; silent connections would use up
+            // the bound.
+            if time::timeout(FIRST_BYTE, stream.readable()).await.is_err() {
+                return;
+            }
+            let connection = builder().serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                // How a connection ends is seen by its requests.
+                _ended = &mut connection => return,
+                () = closing.cancelled() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ended = connection.await;
         });
     }
+}
+
+fn builder() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(64 << 10);
+    builder
 }

@@ -20,13 +20,36 @@ pub(crate) struct FlightKey {
     key: CacheKey,
     variant: Box<[u8]>,
     authorized: bool,
+    /// Asks the owners. A flight whose source is the origin never waits for one of these: two nodes
+    /// that take each other for the owner must not wait for each other.
+    asks_owners: bool,
+}
+
+impl FlightKey {
+    /// What it is remembered by: a key may be kilobytes long, and the tables hold thousands.
+    fn digest(&self) -> u128 {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&(self.key.len() as u64).to_le_bytes());
+        hasher.update(self.key.as_bytes());
+        hasher.update(&[u8::from(self.authorized)]);
+        hasher.update(&self.variant);
+        first_half(&hasher.finalize())
+    }
+}
+
+fn first_half(hash: &blake3::Hash) -> u128 {
+    let (half, _) = hash
+        .as_bytes()
+        .split_first_chunk()
+        .expect("a hash has 32 bytes");
+    u128::from_le_bytes(*half)
 }
 
 /// The side tables.
 #[derive(Debug)]
 pub(crate) struct Memo {
-    vary: Cache<CacheKey, Arc<[HeaderName]>>,
-    uncacheable: Cache<FlightKey, ()>,
+    vary: Cache<u128, Arc<[HeaderName]>>,
+    uncacheable: Cache<u128, ()>,
 }
 
 impl Memo {
@@ -45,8 +68,13 @@ impl Memo {
     }
 
     /// The flight of a request, as far as the key's Vary is known.
-    pub(crate) fn flight(&self, key: &CacheKey, fields: &HeaderMap) -> FlightKey {
-        let variant = match self.vary.get(key) {
+    pub(crate) fn flight(
+        &self,
+        key: &CacheKey,
+        fields: &HeaderMap,
+        asks_owners: bool,
+    ) -> FlightKey {
+        let variant = match self.vary.get(&first_half(&blake3::hash(key.as_bytes()))) {
             Some(names) => vary::variant_key(names.iter(), fields),
             None => Vec::new(),
         };
@@ -55,6 +83,7 @@ impl Memo {
             key: key.clone(),
             variant: variant.into(),
             authorized,
+            asks_owners,
         }
     }
 
@@ -66,22 +95,23 @@ impl Memo {
     ) {
         let names: Arc<[HeaderName]> = names.cloned().collect();
         if !names.is_empty() {
-            self.vary.insert(key.clone(), names);
+            self.vary
+                .insert(first_half(&blake3::hash(key.as_bytes())), names);
         }
     }
 
     /// Remembers that waiting for this flight is in vain.
     pub(crate) fn mark_uncacheable(&self, flight: &FlightKey) {
-        self.uncacheable.insert(flight.clone(), ());
+        self.uncacheable.insert(flight.digest(), ());
     }
 
     /// Forgets it: the last response could be shared.
     pub(crate) fn mark_cacheable(&self, flight: &FlightKey) {
-        self.uncacheable.invalidate(flight);
+        self.uncacheable.invalidate(&flight.digest());
     }
 
     /// Whether waiting for this flight is known to be in vain.
     pub(crate) fn is_uncacheable(&self, flight: &FlightKey) -> bool {
-        self.uncacheable.contains_key(flight)
+        self.uncacheable.contains_key(&flight.digest())
     }
 }

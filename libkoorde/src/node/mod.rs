@@ -24,7 +24,7 @@ use crate::{
     error::{FetchError, StartError},
     flight::Flights,
     id::Hasher,
-    metrics::Metrics,
+    metrics::{Metrics, count},
     policy::{self, Target},
     ring::{self, Phase, Ring, RingConfig, RingView},
     store::Store,
@@ -186,8 +186,11 @@ impl Node {
             cluster,
             hasher,
             policy: policy_settings(&config),
-            store: Store::new(capacity - hot, Arc::clone(&metrics)),
-            hot: Store::new(hot, Arc::clone(&metrics)),
+            store: Store::new(capacity - hot, {
+                let metrics = Arc::clone(&metrics);
+                move |cause| count(&metrics.evictions, cause)
+            }),
+            hot: Store::new(hot, |_| ()),
             flights: Arc::new(Flights::new(config.fetch.max_fills)),
             fills: Arc::new(Semaphore::new(config.fetch.max_fills)),
             memo: Memo::new(config.fetch.uncacheable_for),
@@ -222,8 +225,9 @@ impl Node {
     /// The origin's failure, a refusal of the egress guard, or a bound of this node; never the
     /// ring's trouble.
     pub async fn fetch(&self, request: Request) -> Result<Response<Body>, FetchError> {
+        let timeout = self.inner.config.fetch.timeout;
         self.inner
-            .fetch(request, Hop::Client)
+            .fetch(request, Hop::Client, timeout)
             .await
             .map(answer::Answer::into_response)
     }
@@ -303,7 +307,13 @@ impl Node {
         self.inner.driver.leave(deadline).await;
     }
 
-    /// Ends every task of this node. Call it after [`Node::leave`], when no request is under way.
+    /// Takes nothing new on from peers, and waits until they have read what they are reading, at
+    /// most `deadline`. Call it after [`Node::leave`].
+    pub async fn drain(&self, deadline: Duration) {
+        self.inner.tasks.drain(deadline).await;
+    }
+
+    /// Ends every task of this node, in the middle of what it does. [`Node::drain`] comes first.
     pub async fn stop(&self, deadline: Duration) {
         self.inner.tasks.stop(deadline).await;
     }

@@ -92,6 +92,9 @@ impl Origin {
                         fields.remove(header::AUTHORIZATION);
                         fields.remove(header::COOKIE);
                     }
+                    // Asked about the first URL's response, not about this one's.
+                    fields.remove(header::IF_NONE_MATCH);
+                    fields.remove(header::IF_MODIFIED_SINCE);
                     redirects.push((answer.head, answer.exchange));
                     target = next;
                 }
@@ -116,6 +119,15 @@ impl Origin {
         *request.headers_mut() = fields.clone();
         // The target's host, never the one of the door through which the request came.
         request.headers_mut().remove(header::HOST);
+        // Nothing of a body is sent, so nothing may announce one: an origin that believed it would
+        // take the next request on this connection for the body, and its answer for another's.
+        for name in [
+            header::CONTENT_LENGTH,
+            header::TRANSFER_ENCODING,
+            header::EXPECT,
+        ] {
+            request.headers_mut().remove(name);
+        }
         self.metrics.origin_requests.inc();
         let request_sent = clock::now().instant;
         let timeout = self.config.response_timeout;

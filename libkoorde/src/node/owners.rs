@@ -11,6 +11,7 @@ use super::{
     clock,
     fill::{Fill, Intake, content_length},
     peers::{PeerBody, PeerError},
+    relay::Failure,
     wire::{self, PeerHead},
 };
 use crate::{
@@ -24,26 +25,22 @@ use crate::{
 const PEEK: Duration = Duration::from_secs(10);
 
 impl Fill {
-    /// Asks the owners, best first. False when none could be reached: then it is up to us.
-    pub(crate) async fn ask_owners(&mut self) -> bool {
+    /// Asks the owners, best first. Where none can be reached, whoever waits is told so and comes
+    /// back as if the key were ours: then it meets those that peers have sent here for it.
+    pub(crate) async fn ask_owners(&mut self) {
         for owner in std::mem::take(&mut self.miss.owners) {
-            let timeout = self.node.config.fetch.timeout;
-            match self.fetch_from(&owner, Mode::Forward, timeout).await {
+            let left = self.miss.left(clock::now().instant);
+            match self.fetch_from(&owner, Mode::Forward, left).await {
                 Ok((head, body, started)) => {
-                    self.relay_peer(head, body, started, false).await;
-                    return true;
+                    return self.relay_peer(head, body, started, false).await;
                 }
-                Err(PeerError::Failed(error)) => {
-                    self.relay().head(Err(error));
-                    return true;
-                }
-                Err(PeerError::Unreachable(why)) => {
-                    debug!(owner = %owner.name, why, "Owner unreachable; trying the next.");
-                    self.miss.detail = Some("owner-unreachable");
+                Err(PeerError::Failed(error)) => return self.relay().head(Err(error.into())),
+                Err(PeerError::Unreachable(why) | PeerError::Refused(why)) => {
+                    debug!(owner = %owner.name, why, "No answer from the owner; trying the next.");
                 }
             }
         }
-        false
+        self.relay().head(Err(Failure::OwnersUnreachable));
     }
 
     /// A node that has just joined asks whoever owned the key before it (warm join): the response
@@ -162,7 +159,9 @@ impl Fill {
             && fits
             && store.capacity() > 0
             && shared.as_ref().is_some_and(|s| s.is_fresh(now));
-        self.learn(shared.as_ref());
+        if head.result != CacheResult::Stale && head.status != http::StatusCode::NOT_MODIFIED {
+            self.learn(head.status, shared.as_ref());
+        }
         self.announce(keeps);
         self.relay().head(Ok(std::sync::Arc::new(Head {
             status: head.status,
@@ -194,7 +193,6 @@ impl Fill {
             }
         };
         let kept = intake.kept();
-        drop(intake);
         let store = if ours {
             &self.node.store
         } else {

@@ -44,8 +44,11 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 /// Why a peer's answer is no answer.
 #[derive(Debug)]
 pub(crate) enum PeerError {
-    /// The peer's trouble: another node may do better.
+    /// The connection's trouble: another node may do better, and the ring should look into it.
     Unreachable(String),
+    /// The peer answers, but not this: another node may do better. Nor is a deadline alone a reason
+    /// to take a peer for dead: it may be waiting for a slow origin.
+    Refused(String),
     /// It has the answer that there is none; asking another would not help.
     Failed(FetchError),
 }
@@ -152,6 +155,7 @@ impl Peers {
             Err(PeerError::Failed(FetchError::NotStored)) => "not_stored",
             Err(PeerError::Failed(_)) => "origin",
             Err(PeerError::Unreachable(_)) => "unreachable",
+            Err(PeerError::Refused(_)) => "refused",
         };
         count(&self.metrics.peer_fetches, kind);
         if let Err(PeerError::Unreachable(_)) = answer {
@@ -181,14 +185,12 @@ impl Peers {
         let (parts, first) = match time::timeout(timeout, head).await {
             Ok(result) => result?,
             Err(_elapsed) => {
-                return Err(PeerError::Unreachable(format!(
-                    "no answer within {timeout:?}"
-                )));
+                return Err(PeerError::Refused(format!("no answer within {timeout:?}")));
             }
         };
         match first {
             Some(Part::Head(head)) => {
-                let head = wire::head(head).map_err(PeerError::Unreachable)?;
+                let head = wire::head(head).map_err(PeerError::Refused)?;
                 Ok((
                     head,
                     PeerBody {
@@ -213,17 +215,19 @@ impl Peers {
         let mut client = CacheClient::new(self.channel(to));
         match time::timeout(timeout, client.inspect(request)).await {
             Ok(reply) => Ok(reply.map_err(refused)?.into_inner()),
-            Err(_elapsed) => Err(PeerError::Unreachable(format!(
-                "no answer within {timeout:?}"
-            ))),
+            Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
         }
     }
 }
 
 fn refused(status: Status) -> PeerError {
+    let why = format!("{}: {}", status.code(), status.message());
     match status.code() {
-        Code::ResourceExhausted => PeerError::Failed(FetchError::Overloaded("a peer's fills")),
-        _ => PeerError::Unreachable(format!("{}: {}", status.code(), status.message())),
+        // What `service.rs` says on purpose; everything else is the transport's.
+        Code::InvalidArgument | Code::FailedPrecondition | Code::PermissionDenied => {
+            PeerError::Refused(why)
+        }
+        _ => PeerError::Unreachable(why),
     }
 }
 

@@ -14,7 +14,10 @@ use std::{
     collections::{BTreeMap, VecDeque},
     future::poll_fn,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -25,15 +28,32 @@ use tokio::time;
 
 use crate::error::{BodyError, FetchError};
 
+/// Why there is no head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    /// There is no response.
+    Fetch(FetchError),
+    /// None of the owners that were to be asked could be reached; the fill is up to this node.
+    OwnersUnreachable,
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Self::Fetch(error)
+    }
+}
+
 /// A response with head `H`, written once, read by many.
 #[derive(Debug)]
 pub(crate) struct Relay<H> {
     state: Mutex<State<H>>,
+    /// Bytes that all relays hold; ours are counted in it as long as we hold them.
+    held: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
 struct State<H> {
-    head: Option<Result<Arc<H>, FetchError>>,
+    head: Option<Result<Arc<H>, Failure>>,
     chunks: VecDeque<Bytes>,
     /// Index of `chunks[0]` in the whole body, counted in chunks.
     first: u64,
@@ -59,8 +79,10 @@ struct Place {
 pub(crate) struct NoReaders;
 
 impl<H> Relay<H> {
-    pub(crate) fn new() -> Self {
+    /// `held` counts the bytes that all relays of a node hold.
+    pub(crate) fn new(held: Arc<AtomicU64>) -> Self {
         Self {
+            held,
             state: Mutex::new(State {
                 head: None,
                 chunks: VecDeque::new(),
@@ -96,11 +118,12 @@ impl<H> Relay<H> {
     }
 
     /// Publishes the head, or why there will be none. Only the first call counts.
-    pub(crate) fn head(&self, head: Result<Arc<H>, FetchError>) {
+    pub(crate) fn head(&self, head: Result<Arc<H>, Failure>) {
         self.change(|state| {
             if state.head.is_none() {
                 state.head = Some(head);
             }
+            0
         });
     }
 
@@ -108,7 +131,7 @@ impl<H> Relay<H> {
     pub(crate) fn pass(&self) {
         self.change(|state| {
             state.pass = true;
-            state.trim();
+            state.trim()
         });
     }
 
@@ -120,16 +143,20 @@ impl<H> Relay<H> {
         window: usize,
         stall: Duration,
     ) -> Result<(), NoReaders> {
-        while let Err(_elapsed) =
-            time::timeout(stall, poll_fn(|cx| self.poll_room(cx, window))).await
-        {
-            self.let_slowest_go();
+        loop {
+            let first = self.state().first;
+            let room = poll_fn(|cx| self.poll_room(cx, window));
+            match time::timeout(stall, room).await {
+                Ok(()) => break,
+                Err(_elapsed) => self.let_stuck_go(first),
+            }
         }
         let mut state = self.state();
         if state.pass && state.readers.is_empty() {
             return Err(NoReaders);
         }
         state.buffered += chunk.len();
+        self.held.fetch_add(chunk.len() as u64, Ordering::AcqRel);
         state.chunks.push_back(chunk);
         Self::wake(state);
         Ok(())
@@ -141,6 +168,7 @@ impl<H> Relay<H> {
             if state.end.is_none() {
                 state.end = Some(end);
             }
+            0
         });
     }
 
@@ -158,25 +186,29 @@ impl<H> Relay<H> {
         Poll::Pending
     }
 
-    fn let_slowest_go(&self) {
+    /// Lets those go that have taken nothing since the oldest chunk was `first`, if others wait for
+    /// them. A lone slow reader holds up nobody; its own door decides how long it may take.
+    fn let_stuck_go(&self, first: u64) {
         self.change(|state| {
-            let first = state.first;
-            state.readers.retain(|_, place| {
-                let stays = place.next > first;
-                if !stays && let Some(waker) = place.waker.take() {
-                    waker.wake();
-                }
-                stays
-            });
-            state.trim();
+            let is_stuck = |place: &Place| place.next <= first;
+            if state.readers.values().all(is_stuck) {
+                return 0;
+            }
+            for place in state.readers.values_mut().filter(|place| is_stuck(place)) {
+                place.waker.take().into_iter().for_each(Waker::wake);
+            }
+            state.readers.retain(|_, place| !is_stuck(place));
+            state.trim()
         });
     }
 
     /// Changes the state, then wakes everybody who waits, after the lock is released: a woken
     /// thread would only run into it.
-    fn change(&self, change: impl FnOnce(&mut State<H>)) {
+    /// `change` tells how many bytes it has dropped.
+    fn change(&self, change: impl FnOnce(&mut State<H>) -> u64) {
         let mut state = self.state();
-        change(&mut state);
+        let dropped = change(&mut state);
+        self.held.fetch_sub(dropped, Ordering::AcqRel);
         Self::wake(state);
     }
 
@@ -193,10 +225,10 @@ impl<H> Relay<H> {
 }
 
 impl<H> State<H> {
-    /// In pass mode, drops what every reader has.
-    fn trim(&mut self) {
+    /// In pass mode, drops what every reader has; returns how many bytes.
+    fn trim(&mut self) -> u64 {
         if !self.pass {
-            return;
+            return 0;
         }
         let end = self.first + self.chunks.len() as u64;
         let slowest = self
@@ -205,12 +237,22 @@ impl<H> State<H> {
             .map(|place| place.next)
             .min()
             .unwrap_or(end);
+        let mut dropped = 0;
         while self.first < slowest
             && let Some(chunk) = self.chunks.pop_front()
         {
             self.first += 1;
-            self.buffered -= chunk.len();
+            dropped += chunk.len();
         }
+        self.buffered -= dropped;
+        dropped as u64
+    }
+}
+
+impl<H> Drop for Relay<H> {
+    fn drop(&mut self) {
+        let held = self.state().buffered as u64;
+        self.held.fetch_sub(held, Ordering::AcqRel);
     }
 }
 
@@ -223,7 +265,7 @@ pub(crate) struct Reader<H> {
 
 impl<H> Reader<H> {
     /// The head, once there is one.
-    pub(crate) async fn head(&self) -> Result<Arc<H>, FetchError> {
+    pub(crate) async fn head(&self) -> Result<Arc<H>, Failure> {
         poll_fn(|cx| {
             let mut state = self.relay.state();
             if let Some(head) = &state.head {
@@ -256,7 +298,8 @@ impl<H> Reader<H> {
         };
         place.next += 1;
         let writer = if state.pass && index == 0 {
-            state.trim();
+            let dropped = state.trim();
+            self.relay.held.fetch_sub(dropped, Ordering::AcqRel);
             state.writer.take()
         } else {
             None
@@ -271,7 +314,7 @@ impl<H> Drop for Reader<H> {
     fn drop(&mut self) {
         self.relay.change(|state| {
             state.readers.remove(&self.id);
-            state.trim();
+            state.trim()
         });
     }
 }
@@ -298,7 +341,7 @@ mod tests {
     const STALL: Duration = Duration::from_secs(10);
 
     fn relay() -> Arc<Relay<&'static str>> {
-        Arc::new(Relay::new())
+        Arc::new(Relay::new(Arc::default()))
     }
 
     async fn chunk(reader: &mut Reader<&'static str>) -> Option<Result<Bytes, BodyError>> {
@@ -403,5 +446,41 @@ mod tests {
                 Some(Err(BodyError::Cut("reset".into())))
             );
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_slow_reader_is_waited_for() {
+        let relay = relay();
+        let mut slow = relay.read().expect("new");
+        relay.pass();
+        relay.write("a".into(), 1, STALL).await.expect("a reader");
+        let second = relay.write("b".into(), 1, STALL);
+        tokio::pin!(second);
+        assert!(futures_util::poll!(&mut second).is_pending());
+        tokio::time::advance(3 * STALL).await;
+        assert!(futures_util::poll!(&mut second).is_pending());
+        assert_eq!(chunk(&mut slow).await, Some(Ok("a".into())));
+        assert_eq!(second.await, Ok(()));
+        assert_eq!(chunk(&mut slow).await, Some(Ok("b".into())));
+    }
+
+    #[tokio::test]
+    async fn bytes_are_counted_as_long_as_they_are_held() {
+        let held = Arc::new(AtomicU64::new(0));
+        let relay = Arc::new(Relay::<&str>::new(Arc::clone(&held)));
+        let mut reader = relay.read().expect("new");
+        relay.write("abc".into(), 8, STALL).await.expect("kept");
+        relay.write("de".into(), 8, STALL).await.expect("kept");
+        assert_eq!(held.load(Ordering::Acquire), 5);
+        relay.pass();
+        assert_eq!(
+            held.load(Ordering::Acquire),
+            5,
+            "the reader has none of it yet"
+        );
+        let _first = reader.frame().await;
+        assert_eq!(held.load(Ordering::Acquire), 2);
+        drop((reader, relay));
+        assert_eq!(held.load(Ordering::Acquire), 0);
     }
 }

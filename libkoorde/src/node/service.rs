@@ -114,7 +114,14 @@ impl koorde_proto::ring::v1::ring_server::Ring for Doors {
         };
         self.admit(hello.version, &hello.cluster)?;
         let from = wire::sender(hello).map_err(refuse)?;
-        while let Some(envelope) = envelopes.message().await? {
+        let closing = self.node.tasks.closing();
+        loop {
+            let envelope = tokio::select! {
+                envelope = envelopes.message() => envelope?,
+                // The peer opens another stream to whoever comes after us.
+                () = closing.cancelled() => None,
+            };
+            let Some(envelope) = envelope else { break };
             if envelope.message.is_none() {
                 // A newer peer's message that this version does not know.
                 count(&metrics.ring_messages, "dropped");
@@ -145,15 +152,21 @@ impl Cache for Doors {
         let span = info_span!("koorde.peer.serve", otel.kind = "server");
         let trace = wire::trace(&asked);
         (self.node.propagation.extract)(&span, &trace);
+        // A little less, so that the asker learns of the origin's slowness from us.
+        let asked_for = Duration::from_millis(asked.timeout_ms);
+        let timeout = asked_for - (asked_for / 10).min(Duration::from_millis(200));
+        let timeout = timeout.min(self.node.config.fetch.timeout);
         let request = wire::request(asked).map_err(Status::invalid_argument)?;
         let answer = async {
             match mode {
-                Mode::Forward => self.node.fetch(request, Hop::Forwarded).await,
-                Mode::Peek => self.node.peek(request).await,
+                Mode::Forward => self.node.fetch(request, Hop::Forwarded, timeout).await,
+                Mode::Peek => self.node.peek(request, timeout).await,
             }
         };
         let replies: Replies = match answer.instrument(span).await {
             Ok(answer) => replies(answer, clock::now().instant - received),
+            // Not an answer: the asker has others to ask.
+            Err(FetchError::Stopping) => return Err(Status::unavailable("stopping")),
             Err(error) => Box::pin(stream::iter([Ok(failed(&error))])),
         };
         Ok(Response::new(replies))
@@ -175,7 +188,7 @@ impl Inner {
     /// What this node has under a key.
     pub(crate) fn inspect(&self, key: &CacheKey) -> InspectReply {
         let now = clock::now().instant;
-        let flight = self.memo.flight(key, &HeaderMap::new());
+        let flight = self.memo.flight(key, &HeaderMap::new(), false);
         let variants = self.store.get(key);
         InspectReply {
             variants: variants

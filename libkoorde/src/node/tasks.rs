@@ -10,16 +10,28 @@ use tracing::Instrument;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
+    /// Connections of peers: what they are reading is finished first.
+    connections: TaskTracker,
+    closing: CancellationToken,
     cancel: CancellationToken,
 }
 
 impl Tasks {
     /// Runs `task` in the current span until it ends or the node stops.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_in(&self.tracker, task);
+    }
+
+    /// The same for a peer's connection, which [`Tasks::drain`] waits for.
+    pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_in(&self.connections, task);
+    }
+
     #[expect(
         clippy::disallowed_methods,
         reason = "the one place that spawns, so that all are counted"
     )]
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    fn spawn_in(&self, tracker: &TaskTracker, task: impl Future<Output = ()> + Send + 'static) {
         let cancel = self.cancel.clone();
         let task = async move {
             tokio::select! {
@@ -27,11 +39,24 @@ impl Tasks {
                 () = task => (),
             }
         };
-        self.tracker.spawn(task.in_current_span());
+        tracker.spawn(task.in_current_span());
+    }
+
+    /// Cancelled when nothing new is to be taken on.
+    pub(crate) fn closing(&self) -> CancellationToken {
+        self.closing.clone()
+    }
+
+    /// Takes nothing new on from peers, and waits for what they are reading, at most `deadline`.
+    pub(crate) async fn drain(&self, deadline: Duration) {
+        self.closing.cancel();
+        self.connections.close();
+        let _ended_or_not = time::timeout(deadline, self.connections.wait()).await;
     }
 
     /// Tells every task to end, and waits for them, at most `deadline`.
     pub(crate) async fn stop(&self, deadline: Duration) {
+        self.closing.cancel();
         self.cancel.cancel();
         self.tracker.close();
         // Cancelled tasks end at their next wait; the deadline is for one that never waits.

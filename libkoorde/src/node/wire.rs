@@ -25,8 +25,8 @@ pub(crate) const VERSION: u32 = 1;
 /// of membership some 30 kB.
 pub(crate) const MAX_MESSAGE: usize = 4 << 20;
 
-/// Fields of one message, at most: hyper's own default for what it parses.
-const MAX_FIELDS: usize = 256;
+/// Fields of one message, at most: more than the doors' 16 KiB of head can hold.
+const MAX_FIELDS: usize = 1024;
 
 pub(crate) fn fields(fields: &HeaderMap) -> Vec<proto::Field> {
     fields
@@ -166,14 +166,16 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Denied { .. } => Kind::Denied,
         FetchError::Origin(_) => Kind::Origin,
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
-        FetchError::Overloaded(_) => Kind::Overloaded,
+        FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
     };
     let (message, milliseconds) = match error {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
         FetchError::Origin(why) => (why.clone(), 0),
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
-        FetchError::Overloaded(_) | FetchError::NotStored => (error.to_string(), 0),
+        FetchError::Overloaded(_) | FetchError::Stopping | FetchError::NotStored => {
+            (error.to_string(), 0)
+        }
     };
     proto::Failed {
         kind: kind.into(),

@@ -207,6 +207,8 @@ fn readyz(state: &State) -> Answer {
 }
 
 fn metrics(state: &State, format: Result<Format, Failure>, accept: &Accept) -> Answer {
+    // Sizes are looked up when they are asked for, not at every change.
+    let _also_sets_the_gauges = state.node.stats();
     let mut answer = match format {
         Err(failure) => return failure.answer(accept),
         Ok(Format::Json) => respond::json(StatusCode::OK, &json::metrics(state)),

@@ -47,6 +47,10 @@ impl Failure {
                 retry_after: Some(1),
                 ..failure(StatusCode::SERVICE_UNAVAILABLE, "overloaded")
             },
+            FetchError::Stopping => Self {
+                retry_after: Some(1),
+                ..failure(StatusCode::SERVICE_UNAVAILABLE, "stopping")
+            },
             // RFC 9111 §5.2.1.7 names this status for only-if-cached.
             FetchError::NotStored => failure(StatusCode::GATEWAY_TIMEOUT, "not-stored"),
             _ => Self {
@@ -188,6 +192,7 @@ mod tests {
             (FetchError::Origin("refused".into()), 502, "origin"),
             (FetchError::OriginTimeout(30_000), 504, "origin-timeout"),
             (FetchError::Overloaded("fetch.max_fills"), 503, "overloaded"),
+            (FetchError::Stopping, 503, "stopping"),
             (FetchError::NotStored, 504, "not-stored"),
         ] {
             let failure = Failure::of(&error);
