@@ -1,5 +1,7 @@
 //! Real processes: what only shows with signals, memory and sockets of their own.
 
+mod traces;
+
 use std::time::Duration;
 
 use futures_util::future::join_all;

@@ -12,7 +12,11 @@ fn someone(n: u64) -> Member {
         addr: SocketAddr::from(([10, 0, 0, 1], 4000)),
         incarnation: n,
         weight: 100,
-        role: if n % 2 == 0 { Role::Member } else { Role::Edge },
+        role: if n.is_multiple_of(2) {
+            Role::Member
+        } else {
+            Role::Edge
+        },
     }
 }
 
