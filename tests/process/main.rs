@@ -128,3 +128,21 @@ async fn a_frozen_owner_delays_an_answer_but_does_not_lose_it() {
         node.knows(3).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn names_among_the_seeds_are_resolved_and_a_missing_one_ends_nothing() {
+    let first = Process::start("koorde-0", &[], &[]).await;
+    let seeds = format!("nobody.invalid:4000,localhost:{}", first.peer.port());
+    let second = Process::start("koorde-1", &[], &["--ring.seeds", &seeds]).await;
+    for node in [&first, &second] {
+        node.knows(2).await;
+    }
+    first.signal("-9").await;
+    second.knows(1).await;
+    let ready = fetch(&client(), &format!("http://{}/readyz", second.http)).await;
+    assert_eq!(
+        ready.expect("an answer").status(),
+        200,
+        "alone is a ring too"
+    );
+}

@@ -141,7 +141,7 @@ impl Inner {
         let hot = self.hot.get(&key);
         let hot_copy = hot.is_some_and(|hot| {
             matches!(
-                super::fetch::decide(request, Some(&hot), now),
+                super::miss::decide(request, Some(&hot), now),
                 Reuse::Fresh { .. }
             )
         });

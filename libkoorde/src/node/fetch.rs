@@ -20,6 +20,7 @@ use super::{
     clock,
     fill::{Fill, Flight},
     memo::FlightKey,
+    miss::{Miss, decide},
     relay::{Failure, Reader},
 };
 use crate::{
@@ -28,7 +29,7 @@ use crate::{
     outcome::{CacheResult, Outcome, Tier},
     policy::{CacheKey, Forward, Now, Reuse, reuse},
     ring::protocol::Member,
-    store::{Stored, Variants},
+    store::Stored,
 };
 
 /// Who asks. What a client sends can't claim to be a peer: peers have a port of their own.
@@ -38,24 +39,6 @@ pub(crate) enum Hop {
     Client,
     /// A peer takes us for the owner. Never forwarded again, whatever we think of it.
     Forwarded,
-}
-
-/// A request that the store could not answer, and what is known about it.
-#[derive(Clone, Debug)]
-pub(crate) struct Miss {
-    pub(crate) request: Request,
-    pub(crate) key: CacheKey,
-    /// A stored response to validate, if there is one.
-    pub(crate) stale: Option<Arc<Stored>>,
-    pub(crate) forward: Forward,
-    /// Who may answer in place of the origin, best first; none if we are the owner.
-    pub(crate) owners: Vec<Member>,
-    /// Why the owners are not asked although the key is not ours.
-    pub(crate) detail: Option<&'static str>,
-    /// Whether the origin is not to be asked (RFC 9111 §5.2.1.7).
-    pub(crate) only_if_cached: bool,
-    /// When whoever asked stops caring; one for all that is tried on the way.
-    pub(crate) deadline: Instant,
 }
 
 impl Inner {
@@ -374,42 +357,6 @@ impl Inner {
 const REPLICAS: usize = 3;
 /// A look-up that takes longer costs more than the fetch it saves.
 const LOOKUP: Duration = Duration::from_secs(2);
-
-impl Miss {
-    /// What is left of the asker's patience.
-    pub(crate) fn left(&self, now: Instant) -> Duration {
-        self.deadline.saturating_duration_since(now)
-    }
-
-    /// No owner could be reached: from here on the key counts as ours.
-    fn fall_back(&mut self) {
-        self.owners.clear();
-        self.detail = Some("owner-unreachable");
-    }
-
-    /// The same for all who may wait for it: the whole response, without this client's conditions.
-    fn for_everybody(&self) -> Self {
-        let mut miss = self.clone();
-        for name in [
-            http::header::IF_NONE_MATCH,
-            http::header::IF_MODIFIED_SINCE,
-            http::header::IF_MATCH,
-            http::header::IF_UNMODIFIED_SINCE,
-            http::header::IF_RANGE,
-        ] {
-            miss.request.fields.remove(name);
-        }
-        miss
-    }
-}
-
-pub(crate) fn decide(request: &Request, variants: Option<&Variants>, now: Now) -> Reuse {
-    let heads = variants
-        .into_iter()
-        .flat_map(|variants| &variants.all)
-        .map(|stored| &stored.head);
-    reuse::decide(&request.method, &request.fields, heads, now.instant)
-}
 
 /// Whether a waiter may have what another's request brought (RFC 9111 §4, "collapsed requests").
 fn may_share(request: &Request, head: &Head, now: Now) -> bool {

@@ -3,16 +3,12 @@
 //! It is a task of its own, so it survives the request that started it. Every way it can end,
 //! a panic included, ends its relay, so nobody waits for a dead one.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, Method, StatusCode};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, debug, info_span};
 
@@ -20,8 +16,9 @@ use super::{
     Inner, Request,
     answer::Head,
     clock,
-    fetch::{Miss, decide},
+    intake::{Intake, Source, content_length},
     memo::FlightKey,
+    miss::{Miss, decide},
     origin,
     relay::Relay,
 };
@@ -59,7 +56,7 @@ impl Flight {
 pub(crate) struct Fill {
     pub(crate) node: Arc<Inner>,
     pub(crate) miss: Miss,
-    flight: Arc<Flight>,
+    pub(crate) flight: Arc<Flight>,
     flight_key: FlightKey,
     /// Held till the end; whoever comes then finds the response in the store.
     _landing: Option<Landing<FlightKey, Flight>>,
@@ -283,7 +280,7 @@ impl Fill {
 
     /// Publishes what the origin sent, and stores it if it may be stored.
     async fn publish(&mut self, storable: Option<StoredHead>, answer: origin::Answer) {
-        let origin::Answer { head, mut body, .. } = answer;
+        let origin::Answer { head, body, .. } = answer;
         let mut fields = head.headers;
         connection::strip_response(&mut fields);
         let announced = content_length(&fields);
@@ -308,19 +305,9 @@ impl Fill {
             via: Vec::new(),
             detail: self.miss.detail,
         })));
-        let mut intake = Intake::new(self, keeps, limit);
-        let ended = loop {
-            match body.chunk().await {
-                Some(Ok(chunk)) => {
-                    if let Err(ended) = intake.take(chunk).await {
-                        break Err(ended);
-                    }
-                }
-                Some(Err(error)) => break Err(error),
-                None => break Ok(()),
-            }
-        };
-        let kept = intake.kept();
+        let (ended, kept) = Intake::new(self, keeps, limit)
+            .pour(Source::Origin(body))
+            .await;
         self.finish(ended, storable.filter(|_| kept), &self.node.store);
     }
 
@@ -409,68 +396,5 @@ impl Drop for Fill {
         self.relay().head(Err(FetchError::Stopping.into()));
         self.relay()
             .end(Err(BodyError::Cut("the fill was given up".to_owned())));
-    }
-}
-
-pub(crate) fn content_length(fields: &HeaderMap) -> Option<u64> {
-    fields
-        .get(header::CONTENT_LENGTH)?
-        .to_str()
-        .ok()?
-        .parse()
-        .ok()
-}
-
-/// Takes a body in, chunk by chunk, within the bounds of what may be kept unfinished.
-pub(crate) struct Intake {
-    relay: Arc<Relay<Head>>,
-    keeps: bool,
-    limit: u64,
-    taken: u64,
-    /// Bytes that all relays of the node hold.
-    unfinished: Arc<AtomicU64>,
-    max_unfinished: u64,
-    window: usize,
-    stall: Duration,
-}
-
-impl Intake {
-    /// Keeps the body while it is at most `limit` bytes, if it `keeps` at all.
-    pub(crate) fn new(fill: &Fill, keeps: bool, limit: u64) -> Self {
-        let config = &fill.node.config.fetch;
-        Self {
-            relay: Arc::clone(&fill.flight.relay),
-            keeps,
-            limit,
-            taken: 0,
-            unfinished: Arc::clone(&fill.node.unfinished),
-            max_unfinished: config.max_unfinished.0,
-            window: config.window.len(),
-            stall: config.stall_timeout,
-        }
-    }
-
-    /// Passes one chunk on.
-    ///
-    /// # Errors
-    /// Nobody reads a body that is not kept.
-    pub(crate) async fn take(&mut self, chunk: Bytes) -> Result<(), BodyError> {
-        let length = chunk.len() as u64;
-        if self.keeps {
-            self.taken += length;
-            let unfinished = self.unfinished.load(Ordering::Acquire) + length;
-            if self.taken > self.limit || unfinished > self.max_unfinished {
-                // It outgrew its bound: from here on it passes through, for every waiter.
-                self.keeps = false;
-                self.relay.pass();
-            }
-        }
-        let written = self.relay.write(chunk, self.window, self.stall).await;
-        written.map_err(|_| BodyError::Cut("nobody reads it any more".to_owned()))
-    }
-
-    /// Whether the whole body is in the relay.
-    pub(crate) fn kept(&self) -> bool {
-        self.keeps
     }
 }

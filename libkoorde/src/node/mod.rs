@@ -38,8 +38,10 @@ mod egress;
 mod explain;
 mod fetch;
 mod fill;
+mod intake;
 mod listener;
 mod memo;
+mod miss;
 mod origin;
 mod owners;
 mod peers;
@@ -286,17 +288,19 @@ impl Node {
     /// it is alone, and is not leaving. Losing the ring later does not make it unready.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        match self.inner.view.load().state() {
+        let inner = &self.inner;
+        let view = inner.view.load();
+        match view.state() {
             Phase::Active => true,
             Phase::Leaving | Phase::Left => false,
             Phase::Alone | Phase::Joining => {
                 let waited = clock::now()
                     .instant
-                    .saturating_duration_since(self.inner.started)
+                    .saturating_duration_since(inner.started)
                     > MEET;
-                waited
-                    || (self.inner.config.ring.seeds.is_empty()
-                        && self.inner.seeds.load(Ordering::Relaxed) == 0)
+                let seeds = &inner.config.ring.seeds;
+                let by_design = seeds.is_empty() && inner.seeds.load(Ordering::Relaxed) == 0;
+                view.joined_at().is_some() || waited || by_design
             }
         }
     }

@@ -9,7 +9,8 @@ use tracing::{Instrument, debug, info_span};
 use super::{
     answer::Head,
     clock,
-    fill::{Fill, Intake, content_length},
+    fill::Fill,
+    intake::{Intake, Source, content_length},
     peers::{PeerBody, PeerError},
     relay::Failure,
     wire::{self, PeerHead},
@@ -121,7 +122,7 @@ impl Fill {
     async fn relay_peer(
         &mut self,
         head: PeerHead,
-        mut body: PeerBody,
+        body: PeerBody,
         started: std::time::Instant,
         ours: bool,
     ) {
@@ -180,19 +181,9 @@ impl Fill {
             detail: self.miss.detail,
         })));
         let limit = store.ceiling();
-        let mut intake = Intake::new(self, keeps, limit);
-        let ended = loop {
-            match body.chunk().await {
-                Some(Ok(chunk)) => {
-                    if let Err(ended) = intake.take(chunk).await {
-                        break Err(ended);
-                    }
-                }
-                Some(Err(error)) => break Err(error),
-                None => break Ok(()),
-            }
-        };
-        let kept = intake.kept();
+        let (ended, kept) = Intake::new(self, keeps, limit)
+            .pour(Source::Peer(body))
+            .await;
         let store = if ours {
             &self.node.store
         } else {

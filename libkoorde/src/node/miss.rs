@@ -1,0 +1,68 @@
+//! A request that the store could not answer, and what is known about it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::Request;
+use crate::{
+    policy::{CacheKey, Forward, Now, Reuse, reuse},
+    ring::protocol::Member,
+    store::{Stored, Variants},
+};
+
+/// A request that the store could not answer, and what is known about it.
+#[derive(Clone, Debug)]
+pub(crate) struct Miss {
+    pub(crate) request: Request,
+    pub(crate) key: CacheKey,
+    /// A stored response to validate, if there is one.
+    pub(crate) stale: Option<Arc<Stored>>,
+    pub(crate) forward: Forward,
+    /// Who may answer in place of the origin, best first; none if we are the owner.
+    pub(crate) owners: Vec<Member>,
+    /// Why the owners are not asked although the key is not ours.
+    pub(crate) detail: Option<&'static str>,
+    /// Whether the origin is not to be asked (RFC 9111 §5.2.1.7).
+    pub(crate) only_if_cached: bool,
+    /// When whoever asked stops caring; one for all that is tried on the way.
+    pub(crate) deadline: Instant,
+}
+
+impl Miss {
+    /// What is left of the asker's patience.
+    pub(crate) fn left(&self, now: Instant) -> Duration {
+        self.deadline.saturating_duration_since(now)
+    }
+
+    /// No owner could be reached: from here on the key counts as ours.
+    pub(crate) fn fall_back(&mut self) {
+        self.owners.clear();
+        self.detail = Some("owner-unreachable");
+    }
+
+    /// The same for all who may wait for it: the whole response, without this client's conditions.
+    pub(crate) fn for_everybody(&self) -> Self {
+        let mut miss = self.clone();
+        for name in [
+            http::header::IF_NONE_MATCH,
+            http::header::IF_MODIFIED_SINCE,
+            http::header::IF_MATCH,
+            http::header::IF_UNMODIFIED_SINCE,
+            http::header::IF_RANGE,
+        ] {
+            miss.request.fields.remove(name);
+        }
+        miss
+    }
+}
+
+/// The policy's word on a request, given what is stored under its key.
+pub(crate) fn decide(request: &Request, variants: Option<&Variants>, now: Now) -> Reuse {
+    let heads = variants
+        .into_iter()
+        .flat_map(|variants| &variants.all)
+        .map(|stored| &stored.head);
+    reuse::decide(&request.method, &request.fields, heads, now.instant)
+}
