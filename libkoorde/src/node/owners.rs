@@ -24,6 +24,8 @@ use crate::{
 /// What the previous owner may take for its answer. It answers from memory or from a fill at the
 /// origin, so this bounds only how long a broken one holds up a new owner's first misses.
 const PEEK: Duration = Duration::from_secs(10);
+/// Previous owners that are asked, at most: one, and one in its place.
+const PREVIOUS: usize = 2;
 
 impl Fill {
     /// Asks the owners, best first. Where none can be reached, whoever waits is told so and comes
@@ -45,35 +47,38 @@ impl Fill {
     }
 
     /// A node that has just joined asks whoever owned the key before it (warm join): the response
-    /// is there, or on its way from the origin already.
+    /// is there, or on its way from the origin already. If that one has died meanwhile, whoever
+    /// took its place is asked.
     pub(crate) async fn ask_previous_owner(&mut self) -> bool {
-        let Some(previous) = self.previous_owner() else {
-            return false;
-        };
-        match self.fetch_from(&previous, Mode::Peek, PEEK).await {
-            Ok((head, body, started)) if head.carried.is_some() => {
-                self.relay_peer(head, body, started, true).await;
-                true
+        for previous in self.previous_owners() {
+            match self.fetch_from(&previous, Mode::Peek, PEEK).await {
+                Ok((head, body, started)) if head.carried.is_some() => {
+                    self.relay_peer(head, body, started, true).await;
+                    return true;
+                }
+                Err(PeerError::Unreachable(_)) => (),
+                Ok(_) | Err(_) => return false,
             }
-            Ok(_) | Err(_) => false,
         }
+        false
     }
 
-    fn previous_owner(&self) -> Option<Member> {
+    fn previous_owners(&self) -> Vec<Member> {
         let warm = self.node.config.ring.warm_join;
         let view = self.node.view.load();
-        let joined = view.joined_at()?;
-        if clock::now().instant.saturating_duration_since(joined) > warm
-            || self.miss.detail.is_some()
-        {
-            return None;
+        let since = |joined| clock::now().instant.saturating_duration_since(joined);
+        let is_warm = view.joined_at().is_some_and(|joined| since(joined) <= warm);
+        if !is_warm || self.miss.detail.is_some() {
+            return Vec::new();
         }
         let id = self.node.hasher.key_id(self.miss.key.as_bytes());
         let me = view.me().id;
-        view.owners(id, 2)
-            .into_iter()
-            .find(|member| member.id != me)
+        let others = view.owners(id, PREVIOUS + 1).into_iter();
+        others
+            .filter(|member| member.id != me)
+            .take(PREVIOUS)
             .cloned()
+            .collect()
     }
 
     async fn fetch_from(
