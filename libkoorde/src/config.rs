@@ -4,12 +4,14 @@
 //! checked once, in [`Config::check`]. The sidecar reads the same structs from a file, `KOORDE_*`
 //! variables and flags, and prints the comments as its configuration table.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod routes;
 mod size;
+pub use routes::{RouteConfig, UpstreamConfig};
 pub use size::ByteSize;
 
 /// Everything a node needs to know before it starts.
@@ -28,6 +30,10 @@ pub struct Config {
     pub origin: OriginConfig,
     /// Who may be reached.
     pub egress: EgressConfig,
+    /// Rules for some targets; the first that matches counts. At most 1,024.
+    pub routes: Vec<RouteConfig>,
+    /// Servers that answer for an origin, by the name that routes use. At most 256.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
 }
 
 /// Who this node is.
@@ -371,6 +377,35 @@ impl Config {
             "egress.allow",
             &self.egress.allow.len(),
             "at most 1024 entries",
-        )
+        )?;
+        self.check_routes()
+    }
+
+    fn check_routes(&self) -> Result<(), String> {
+        let (routes, upstreams) = (&self.routes, &self.upstreams);
+        bound(
+            routes.len() <= 1024,
+            "routes",
+            &routes.len(),
+            "at most 1024",
+        )?;
+        bound(
+            upstreams.len() <= 256,
+            "upstreams",
+            &upstreams.len(),
+            "at most 256",
+        )?;
+        for (name, upstream) in upstreams {
+            upstream.check(&format!("upstreams.{name}"))?;
+        }
+        for (index, route) in routes.iter().enumerate() {
+            let key = format!("routes.{index}");
+            route.check(&key)?;
+            if let Some(name) = &route.upstream {
+                let ok = upstreams.contains_key(name);
+                bound(ok, &format!("{key}.upstream"), name, "a key of upstreams")?;
+            }
+        }
+        Ok(())
     }
 }

@@ -15,11 +15,8 @@
 //! let node = Node::start(config, metrics, Propagation::default()).await?;
 //!
 //! // A private address: the egress guard refuses it unless `egress.allow` names it.
-//! let request = Request {
-//!     method: http::Method::GET,
-//!     target: Target::parse("http://169.254.169.254/latest/meta-data/")?,
-//!     fields: http::HeaderMap::new(),
-//! };
+//! let target = Target::parse("http://169.254.169.254/latest/meta-data/")?;
+//! let request = Request::new(http::Method::GET, target, http::HeaderMap::new());
 //! let refused = node.fetch(request).await.unwrap_err();
 //! assert_eq!(refused.to_string(), "169.254.169.254 is refused: metadata");
 //!
@@ -46,7 +43,7 @@ mod store;
 pub use config::Config;
 pub use error::{BodyError, FetchError, StartError};
 pub use metrics::Metrics;
-pub use node::{Body, Node, Propagation, Request};
+pub use node::{Body, Interim, Node, Propagation, Request, RequestBody};
 
 /// The README's Rust, so that it can't drift.
 #[cfg(doctest)]

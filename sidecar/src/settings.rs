@@ -3,9 +3,14 @@
 //! Later wins: defaults, then a TOML or YAML file, then `KOORDE_*` variables, then flags. This folder
 //! is the only place of the workspace that reads the environment ([`environment`]).
 
+use std::collections::BTreeMap;
+
 use libkoorde::{
     Config,
-    config::{EgressConfig, FetchConfig, NodeConfig, OriginConfig, RingSettings, StoreConfig},
+    config::{
+        EgressConfig, FetchConfig, NodeConfig, OriginConfig, RingSettings, RouteConfig,
+        StoreConfig, UpstreamConfig,
+    },
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -39,6 +44,10 @@ pub struct Settings {
     pub origin: OriginConfig,
     /// Who may be reached.
     pub egress: EgressConfig,
+    /// Rules for some targets; the first that matches counts. At most 1,024.
+    pub routes: Vec<RouteConfig>,
+    /// Servers that answer for an origin, by the name that routes use. At most 256.
+    pub upstreams: BTreeMap<String, UpstreamConfig>,
     /// The listener that clients use.
     pub http: HttpSettings,
     /// The listener that operators use.
@@ -62,6 +71,8 @@ impl Settings {
             fetch: self.fetch.clone(),
             origin: self.origin.clone(),
             egress: self.egress.clone(),
+            routes: self.routes.clone(),
+            upstreams: self.upstreams.clone(),
         }
     }
 

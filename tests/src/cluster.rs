@@ -86,11 +86,8 @@ pub fn config(name: &str) -> Config {
 
 /// A GET of a URL.
 pub fn get(url: &str) -> Request {
-    Request {
-        method: Method::GET,
-        target: Target::parse(url).expect("a URL"),
-        fields: HeaderMap::new(),
-    }
+    let target = Target::parse(url).expect("a URL");
+    Request::new(Method::GET, target, HeaderMap::new())
 }
 
 /// A GET with fields.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::{Frame, SizeHint};
 
-use super::{Request, relay::Reader};
+use super::{Request, origin::OriginBody, relay::Reader};
 use crate::{
     error::BodyError,
     outcome::{CacheResult, Outcome, Tier},
@@ -257,6 +257,7 @@ enum Kind {
         left: u64,
     },
     Relay(Reader<Head>),
+    Origin(Box<OriginBody>),
 }
 
 impl Body {
@@ -268,6 +269,11 @@ impl Body {
 
     fn relay(reader: Reader<Head>) -> Self {
         Self(Kind::Relay(reader))
+    }
+
+    /// Straight from the origin, for one request alone.
+    pub(crate) fn origin(body: OriginBody) -> Self {
+        Self(Kind::Origin(Box::new(body)))
     }
 
     /// Bytes `start..end` of a stored body.
@@ -299,6 +305,9 @@ impl http_body::Body for Body {
         match &mut self.get_mut().0 {
             Kind::Empty => Poll::Ready(None),
             Kind::Relay(reader) => Pin::new(reader).poll_frame(cx),
+            Kind::Origin(body) => body
+                .poll_chunk(cx)
+                .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
             Kind::Part {
                 stored,
                 chunk,
@@ -329,6 +338,7 @@ impl http_body::Body for Body {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Part { left, .. } => SizeHint::with_exact(*left),
             Kind::Relay(_) => SizeHint::default(),
+            Kind::Origin(body) => body.size_hint(),
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use http::{HeaderMap, Method};
 use koorde_proto::cache::v1::{InspectReply, InspectRequest, Variant};
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
 use crate::{
     id::Id,
     outcome::{CacheResult, Tier},
-    policy::{CacheKey, Carried, Forward, Reuse, Selecting, StoredHead, Target, reuse},
+    policy::{Carried, Forward, Reuse, Selecting, Settings, StoredHead, Target, reuse},
     ring::{Member, Phase, RingView, Role},
 };
 
@@ -63,13 +64,13 @@ impl Inner {
             .members()
             .iter()
             .filter(|member| member.id != view.me().id);
-        let key = CacheKey::new("", &Target::parse(NOBODYS).expect("a test parses it"));
-        let key = &key;
+        let nobodys = Target::parse(NOBODYS).expect("a test parses it");
+        let request = &Request::new(Method::GET, nobodys, HeaderMap::new());
         let probes = others.take(MAX_PROBES).map(|member| async move {
             // The first may have to connect; what an operator wants to know is the second.
-            let answers = self.inspect_at(member, key).await.is_ok();
+            let answers = self.inspect_at(member, request).await.is_ok();
             let started = clock::now().instant;
-            let answers = answers && self.inspect_at(member, key).await.is_ok();
+            let answers = answers && self.inspect_at(member, request).await.is_ok();
             let elapsed = clock::now().instant - started;
             (member.id.to_string(), answers.then_some(elapsed))
         });
@@ -114,7 +115,7 @@ impl Inner {
     }
 
     pub(crate) async fn explain(&self, request: &Request) -> Explanation {
-        let key = CacheKey::new("", &request.target);
+        let key = self.key(request);
         let id = self.hasher.key_id(key.as_bytes());
         let view = self.view.load_full();
         let mut route = vec![view.me().name.to_string()];
@@ -134,8 +135,8 @@ impl Inner {
             route.push(owner.name.to_string());
         }
         let inspected = match owner {
-            Some(owner) if !ours => self.inspect_at(owner, &key).await,
-            _ => Ok(self.inspect(&key)),
+            Some(owner) if !ours => self.inspect_at(owner, request).await,
+            _ => Ok(self.inspect(request)),
         };
         let now = clock::now();
         let hot = self.hot.get(&key);
@@ -169,11 +170,12 @@ impl Inner {
         explanation
     }
 
-    async fn inspect_at(&self, owner: &Member, key: &CacheKey) -> Result<InspectReply, String> {
+    async fn inspect_at(&self, owner: &Member, request: &Request) -> Result<InspectReply, String> {
         let request = InspectRequest {
             version: wire::VERSION,
             cluster: self.cluster.clone(),
-            key: key.as_bytes().to_vec().into(),
+            target: request.target.to_string(),
+            fields: wire::fields(&request.fields),
         };
         self.peers
             .inspect(owner.addr, request, ASK)
@@ -192,7 +194,7 @@ impl Inner {
         let heads: Vec<StoredHead> = reply
             .variants
             .iter()
-            .filter_map(|variant| self.head_of(variant, now))
+            .filter_map(|variant| head_of(variant, &self.routes.find(&request.target).policy, now))
             .collect();
         explanation.variants = reply
             .variants
@@ -211,32 +213,27 @@ impl Inner {
         explanation.next = next.to_owned();
         explanation.because = because;
     }
+}
 
-    fn head_of(&self, variant: &Variant, now: Instant) -> Option<StoredHead> {
-        let status = u16::try_from(variant.status).ok()?;
-        let fields = wire::field_map(variant.fields.clone()).ok()?;
-        let selecting = variant.selecting.iter().map(|field| {
-            let name = http::HeaderName::from_bytes(field.name.as_bytes()).ok()?;
-            Some((
-                name,
-                (!field.value.is_empty()).then(|| field.value.to_vec()),
-            ))
-        });
-        let selecting = Selecting::from_pairs(selecting.collect::<Option<Vec<_>>>()?);
-        let carried = Carried {
-            age: Duration::from_millis(variant.age_ms),
-            lifetime: Duration::from_millis(variant.lifetime_ms),
-        };
-        let status = http::StatusCode::from_u16(status).ok()?;
-        Some(StoredHead::from_peer(
-            status,
-            fields,
-            selecting,
-            carried,
-            now,
-            &self.policy,
+fn head_of(variant: &Variant, settings: &Settings, now: Instant) -> Option<StoredHead> {
+    let status = u16::try_from(variant.status).ok()?;
+    let fields = wire::field_map(variant.fields.clone()).ok()?;
+    let selecting = variant.selecting.iter().map(|field| {
+        let name = http::HeaderName::from_bytes(field.name.as_bytes()).ok()?;
+        Some((
+            name,
+            (!field.value.is_empty()).then(|| field.value.to_vec()),
         ))
-    }
+    });
+    let selecting = Selecting::from_pairs(selecting.collect::<Option<Vec<_>>>()?);
+    let carried = Carried {
+        age: Duration::from_millis(variant.age_ms),
+        lifetime: Duration::from_millis(variant.lifetime_ms),
+    };
+    let status = http::StatusCode::from_u16(status).ok()?;
+    Some(StoredHead::from_peer(
+        status, fields, selecting, carried, now, settings,
+    ))
 }
 
 fn words(

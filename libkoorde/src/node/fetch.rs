@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::Method;
 use tokio::time;
 
 use super::{
@@ -22,6 +23,8 @@ use super::{
     memo::FlightKey,
     miss::{Miss, decide},
     relay::{Failure, Reader},
+    request::{Interim, no_body},
+    routes::Route,
 };
 use crate::{
     error::FetchError,
@@ -49,6 +52,9 @@ impl Inner {
         hop: Hop,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return self.pass(request, no_body()).await;
+        }
         let answer = self.answer(request, hop, timeout).await;
         let outcome = match &answer {
             Ok(answer) => answer.outcome,
@@ -72,7 +78,8 @@ impl Inner {
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
         let now = clock::now();
-        let key = CacheKey::new("", &request.target);
+        let route = Arc::clone(self.routes.find(&request.target));
+        let key = route.key(&request.target);
         let variants = self.store.get(&key);
         let reuse = decide(&request, variants.as_deref(), now);
         if let Reuse::Fresh { index } = reuse
@@ -101,7 +108,7 @@ impl Inner {
         };
         let (stale, forward) = match reuse {
             Reuse::StaleWhileRevalidate { index } if ours && let Some(stored) = stored(index) => {
-                self.refresh(&request, &key, Arc::clone(&stored));
+                self.refresh(&request, &key, &route, Arc::clone(&stored));
                 return Ok(self.hit(&request, &stored, CacheResult::Stale, Tier::Local, now));
             }
             Reuse::OnlyIfCached if ours => return Err(FetchError::NotStored),
@@ -115,6 +122,7 @@ impl Inner {
         self.fill(Miss {
             request,
             key,
+            route,
             stale,
             forward,
             owners,
@@ -123,6 +131,11 @@ impl Inner {
             deadline: now.instant + timeout,
         })
         .await
+    }
+
+    /// The cache key of a request, by the rules of its route.
+    pub(crate) fn key(&self, request: &Request) -> CacheKey {
+        self.routes.find(&request.target).key(&request.target)
     }
 
     fn hit(
@@ -186,7 +199,13 @@ impl Inner {
     }
 
     /// Validates in the background, unless somebody is at it (RFC 5861 §3).
-    fn refresh(self: &Arc<Self>, request: &Request, key: &CacheKey, stale: Arc<Stored>) {
+    fn refresh(
+        self: &Arc<Self>,
+        request: &Request,
+        key: &CacheKey,
+        route: &Arc<Route>,
+        stale: Arc<Stored>,
+    ) {
         let flight = self.memo.flight(key, &request.fields, false);
         let start = || Flight::new(&self.unfinished);
         let Joined::Leads(value, landing) = self.flights.join(&flight, start) else {
@@ -195,6 +214,7 @@ impl Inner {
         let miss = Miss {
             request: request.clone(),
             key: key.clone(),
+            route: Arc::clone(route),
             stale: Some(stale),
             forward: Forward::Stale,
             owners: Vec::new(),
@@ -208,7 +228,7 @@ impl Inner {
     /// Joins the fill of this request, or starts it, and answers from it.
     async fn fill(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
         let may_collapse = reuse::may_collapse(&miss.request.method, &miss.request.fields);
-        let may_collapse = may_collapse && !miss.only_if_cached;
+        let may_collapse = may_collapse && miss.route.collapse && !miss.only_if_cached;
         // More than one round: the owners may be gone, and the first may have taught us the names
         // in Vary.
         for _ in 0..3 {
@@ -231,7 +251,10 @@ impl Inner {
             };
             // None: its first bytes have passed already.
             let Some(reader) = reader else { break };
-            match self.head(&reader, miss.deadline).await {
+            match self
+                .head(&reader, miss.request.interim.as_ref(), miss.deadline)
+                .await
+            {
                 Ok(head) => {
                     let now = clock::now();
                     if leads || may_share(&miss.request, &head, now) {
@@ -256,7 +279,10 @@ impl Inner {
                 .memo
                 .flight(&miss.key, &miss.request.fields, asks_owners);
             self.start(miss.clone(), value, None, flight);
-            match self.head(&reader, miss.deadline).await {
+            match self
+                .head(&reader, miss.request.interim.as_ref(), miss.deadline)
+                .await
+            {
                 Ok(head) => return Ok(self.read(&miss, &head, reader, false, clock::now())),
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
                 Err(Failure::Fetch(error)) => return Err(error),
@@ -281,8 +307,13 @@ impl Inner {
         self.tasks.spawn(fill.run());
     }
 
-    async fn head(&self, reader: &Reader<Head>, deadline: Instant) -> Result<Arc<Head>, Failure> {
-        match time::timeout_at(deadline.into(), reader.head()).await {
+    async fn head(
+        &self,
+        reader: &Reader<Head>,
+        interim: Option<&Interim>,
+        deadline: Instant,
+    ) -> Result<Arc<Head>, Failure> {
+        match time::timeout_at(deadline.into(), reader.head(interim)).await {
             Ok(head) => head,
             Err(_elapsed) => {
                 let timeout = self.config.fetch.timeout.as_millis();
@@ -319,7 +350,7 @@ impl Inner {
         request: Request,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
-        let key = CacheKey::new("", &request.target);
+        let key = self.key(&request);
         let now = clock::now();
         let variants = self.store.get(&key);
         if let Reuse::Fresh { index } = decide(&request, variants.as_deref(), now)
@@ -335,7 +366,7 @@ impl Inner {
         let reader = flight
             .and_then(|flight| flight.relay.read())
             .ok_or(FetchError::NotStored)?;
-        let head = self.head(&reader, now.instant + timeout).await;
+        let head = self.head(&reader, None, now.instant + timeout).await;
         let head = head.map_err(|_| FetchError::NotStored)?;
         let now = clock::now();
         if !may_share(&request, &head, now) {

@@ -19,8 +19,9 @@ use super::{
     intake::{Intake, Source, content_length},
     memo::FlightKey,
     miss::{Miss, decide},
-    origin,
+    origin::{self, Outgoing},
     relay::Relay,
+    request::{Interim, no_body},
 };
 use crate::{
     error::{BodyError, FetchError},
@@ -116,6 +117,12 @@ impl Fill {
         &self.flight.relay
     }
 
+    /// Passes interim responses on to all who wait.
+    pub(crate) fn interim(&self) -> Interim {
+        let flight = Arc::clone(&self.flight);
+        Interim::new(move |status, fields| flight.relay.interim(status, fields))
+    }
+
     fn is_answered_by_store(&mut self) -> bool {
         let now = clock::now();
         let Some(variants) = self.node.store.get(&self.miss.key) else {
@@ -147,12 +154,17 @@ impl Fill {
             }
             _ => false,
         };
+        let interim = self.interim();
         let span = info_span!("origin", server.address = %request.target.authority());
         (self.node.propagation.inject)(&span, &mut fields);
-        let sent = self
-            .node
-            .origin
-            .send(&request.method, &request.target, &fields);
+        let sent = self.node.origin.send(Outgoing {
+            method: &request.method,
+            target: &request.target,
+            fields,
+            body: no_body(),
+            upstream: self.miss.route.upstream.as_deref(),
+            interim: Some(&interim),
+        });
         match sent.instrument(span).await {
             Ok(answer) => self.on_answer(&request, answer, is_conditional).await,
             Err(error) => self.on_failure(error),
@@ -198,7 +210,7 @@ impl Fill {
     fn storable(&self, request: &Request, answer: &origin::Answer) -> Option<StoredHead> {
         let decide = |head, exchange| {
             let (method, fields) = (&request.method, &request.fields);
-            storing::decide(method, fields, head, exchange, &self.node.policy).ok()
+            storing::decide(method, fields, head, exchange, &self.miss.route.policy).ok()
         };
         let mut storable = decide(&answer.head, &answer.exchange)?;
         for (head, exchange) in &answer.redirects {
@@ -219,7 +231,7 @@ impl Fill {
         exchange: &Exchange,
     ) {
         let fields = self.miss.request.fields.clone();
-        let settings = &self.node.policy;
+        let settings = &self.miss.route.policy;
         match validation::freshen(&stale.head, &fields, &answer.head, exchange, settings) {
             Some(head) => {
                 count(&self.node.metrics.fills, "freshened");
@@ -263,7 +275,7 @@ impl Fill {
             &request.fields,
             &answer.head,
             exchange,
-            &self.node.policy,
+            &self.miss.route.policy,
         ) {
             HeadUpdate::Freshen(head) if head.refused().is_none() => {
                 self.keep(

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::Request;
+use super::{Request, routes::Route};
 use crate::{
     policy::{CacheKey, Forward, Now, Reuse, reuse},
     ring::protocol::Member,
@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct Miss {
     pub(crate) request: Request,
     pub(crate) key: CacheKey,
+    /// The rules of its target.
+    pub(crate) route: Arc<Route>,
     /// A stored response to validate, if there is one.
     pub(crate) stale: Option<Arc<Stored>>,
     pub(crate) forward: Forward,

@@ -12,7 +12,8 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, Response};
+use http_body::Body as _;
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Semaphore, mpsc},
@@ -25,7 +26,6 @@ use crate::{
     flight::Flights,
     id::Hasher,
     metrics::{Metrics, count},
-    policy::{self, Target},
     ring::{self, Phase, Ring, RingConfig, RingView},
     store::Store,
 };
@@ -44,14 +44,18 @@ mod memo;
 mod miss;
 mod origin;
 mod owners;
+mod pass;
 mod peers;
 mod relay;
 pub mod report;
+mod request;
+mod routes;
 mod service;
 mod tasks;
 mod wire;
 
 pub use answer::Body;
+pub use request::{Interim, Request, RequestBody};
 
 use answer::NodeName;
 use driver::Driver;
@@ -62,19 +66,9 @@ use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
 use report::{Explanation, RingReport, Stats};
+use routes::Routes;
 use service::PeerService;
 use tasks::Tasks;
-
-/// One request to fetch.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// GET or HEAD.
-    pub method: Method,
-    /// What to fetch.
-    pub target: Target,
-    /// The client's fields; those of its connection are not sent on.
-    pub fields: HeaderMap,
-}
 
 /// How trace context passes through: function pointers, so that the library needs no exporter.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +101,7 @@ pub(crate) struct Inner {
     /// Fingerprint of the cluster's secret.
     cluster: String,
     hasher: Hasher,
-    policy: policy::Settings,
+    routes: Routes,
     /// Responses of keys that are ours.
     store: Store,
     /// Hot copies: responses of other owners, admitted by how often they are asked for.
@@ -148,7 +142,8 @@ impl Node {
     ) -> Result<Self, StartError> {
         config.check().map_err(StartError::Config)?;
         let guard = Arc::new(Guard::new(&config.egress.allow).map_err(StartError::Config)?);
-        let origin = Origin::new(&config.origin, Arc::clone(&guard), Arc::clone(&metrics))?;
+        let routes = Routes::new(&config).map_err(StartError::Config)?;
+        let origin = Origin::new(&config, Arc::clone(&guard), Arc::clone(&metrics))?;
         let listen = config.ring.listen;
         let bind_error = |source| StartError::Bind {
             address: listen,
@@ -187,7 +182,7 @@ impl Node {
             },
             cluster,
             hasher,
-            policy: policy_settings(&config),
+            routes,
             store: Store::new(capacity - hot, {
                 let metrics = Arc::clone(&metrics);
                 move |cause| count(&metrics.evictions, cause)
@@ -230,6 +225,26 @@ impl Node {
         let timeout = self.inner.config.fetch.timeout;
         self.inner
             .fetch(request, Hop::Client, timeout)
+            .await
+            .map(answer::Answer::into_response)
+    }
+
+    /// The same for a request with a body, of whatever method. What has one is never answered from
+    /// the store; an unsafe method that succeeds invalidates what is stored of its target
+    /// (RFC 9111 §4.4) on every node, before this returns.
+    ///
+    /// # Errors
+    /// As [`Node::fetch`].
+    pub async fn fetch_with_body(
+        &self,
+        request: Request,
+        body: RequestBody,
+    ) -> Result<Response<Body>, FetchError> {
+        if body.is_end_stream() {
+            return self.fetch(request).await;
+        }
+        self.inner
+            .pass(request, body)
             .await
             .map(answer::Answer::into_response)
     }
@@ -337,17 +352,6 @@ impl fmt::Debug for Inner {
         f.debug_struct("Inner")
             .field("name", &self.name.node)
             .finish_non_exhaustive()
-    }
-}
-
-fn policy_settings(config: &Config) -> policy::Settings {
-    policy::Settings {
-        store_set_cookie: if config.store.set_cookie {
-            policy::SetCookie::ExplicitFreshness
-        } else {
-            policy::SetCookie::PublicOnly
-        },
-        ..policy::Settings::default()
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::{
     collections::HashMap,
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, header};
-use http_body_util::{BodyExt, Empty};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, Error as ClientError},
@@ -20,9 +23,10 @@ use super::{
     clock,
     connector::{ConnectTimeout, Connector, cause, denied},
     egress::Guard,
+    request::{Interim, RequestBody, no_body},
 };
 use crate::{
-    config::OriginConfig,
+    config::{Config, OriginConfig},
     error::{BodyError, FetchError, StartError},
     metrics::{Metrics, count},
     policy::{Exchange, Target},
@@ -31,12 +35,26 @@ use crate::{
 /// The client side of a node.
 #[derive(Debug)]
 pub(crate) struct Origin {
-    client: Client<Connector, Empty<Bytes>>,
+    client: Client<Connector, RequestBody>,
     config: OriginConfig,
     /// Requests under way by authority. An authority is here only while it has one, so the table
     /// is as small as the work.
     under_way: Arc<Mutex<HashMap<String, usize>>>,
     metrics: Arc<Metrics>,
+}
+
+/// One request on its way out.
+#[derive(Debug)]
+pub(crate) struct Outgoing<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) target: &'a Target,
+    /// As they go out: nothing of the client's connection is left in them.
+    pub(crate) fields: HeaderMap,
+    pub(crate) body: RequestBody,
+    /// The upstream that answers for the target, by its name.
+    pub(crate) upstream: Option<&'a str>,
+    /// Who takes interim responses.
+    pub(crate) interim: Option<&'a Interim>,
 }
 
 /// The head of an origin's response, and its body to be read.
@@ -52,10 +70,11 @@ pub(crate) struct Answer {
 
 impl Origin {
     pub(crate) fn new(
-        config: &OriginConfig,
+        config: &Config,
         guard: Arc<Guard>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
+        let config = &config.origin;
         let connector = Connector::new(guard, config.connect_timeout, config.ca_file.as_deref())?;
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -74,17 +93,24 @@ impl Origin {
     }
 
     /// Sends one request, follows redirects if configured, and waits for the response's head.
-    pub(crate) async fn send(
-        &self,
-        method: &Method,
-        target: &Target,
-        fields: &HeaderMap,
-    ) -> Result<Answer, FetchError> {
-        let (mut target, mut fields) = (target.clone(), fields.clone());
+    pub(crate) async fn send(&self, outgoing: Outgoing<'_>) -> Result<Answer, FetchError> {
+        let Outgoing {
+            method,
+            target,
+            mut fields,
+            mut body,
+            interim,
+            ..
+        } = outgoing;
+        let mut target = target.clone();
         let mut redirects = Vec::new();
+        let is_safe = matches!(*method, Method::GET | Method::HEAD) && body.is_end_stream();
         loop {
-            let mut answer = self.send_once(method, &target, &fields).await?;
-            let may_follow = redirects.len() < usize::from(self.config.max_redirects);
+            let body = std::mem::replace(&mut body, no_body());
+            let mut answer = self
+                .send_once(method, &target, &fields, body, interim)
+                .await?;
+            let may_follow = is_safe && redirects.len() < usize::from(self.config.max_redirects);
             match redirect(&target, &answer.head).filter(|_| may_follow) {
                 Some(next) => {
                     if !next.same_origin(&target) {
@@ -111,22 +137,29 @@ impl Origin {
         method: &Method,
         target: &Target,
         fields: &HeaderMap,
+        body: RequestBody,
+        interim: Option<&Interim>,
     ) -> Result<Answer, FetchError> {
         let permit = self.permit(target.authority())?;
-        let mut request = Request::new(Empty::new());
+        let has_body = !body.is_end_stream();
+        let mut request = Request::new(body);
         *request.method_mut() = method.clone();
         *request.uri_mut() = target.uri().clone();
         *request.headers_mut() = fields.clone();
         // The target's host, never the one of the door through which the request came.
         request.headers_mut().remove(header::HOST);
-        // Nothing of a body is sent, so nothing may announce one: an origin that believed it would
+        // Where nothing of a body is sent, nothing may announce one: an origin that believed it would
         // take the next request on this connection for the body, and its answer for another's.
-        for name in [
-            header::CONTENT_LENGTH,
-            header::TRANSFER_ENCODING,
-            header::EXPECT,
-        ] {
-            request.headers_mut().remove(name);
+        // hyper frames what there is, by its size if that is known.
+        request.headers_mut().remove(header::TRANSFER_ENCODING);
+        if !has_body {
+            request.headers_mut().remove(header::CONTENT_LENGTH);
+            request.headers_mut().remove(header::EXPECT);
+        }
+        if let Some(interim) = interim.cloned() {
+            hyper::ext::on_informational(&mut request, move |response| {
+                interim.send(response.status(), response.headers());
+            });
         }
         self.metrics.origin_requests.inc();
         let request_sent = clock::now().instant;
@@ -150,6 +183,7 @@ impl Origin {
             body: OriginBody {
                 body,
                 idle,
+                silence: None,
                 _permit: permit,
             },
             exchange: Exchange {
@@ -237,33 +271,53 @@ impl Drop for Permit {
     }
 }
 
-/// An origin's body, read chunk by chunk.
+/// An origin's body. Trailers are dropped: a cache need not keep them (RFC 9110 §6.5.1).
 #[derive(Debug)]
 pub(crate) struct OriginBody {
     body: Incoming,
     idle: Duration,
+    /// Runs while a frame is waited for.
+    silence: Option<Pin<Box<time::Sleep>>>,
     _permit: Permit,
 }
 
 impl OriginBody {
-    /// The next chunk; `None` at the announced end. Trailers are dropped: a cache need not keep
-    /// them (RFC 9110 §6.5.1).
+    /// The next chunk; `None` at the announced end.
     pub(crate) async fn chunk(&mut self) -> Option<Result<Bytes, BodyError>> {
+        poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    pub(crate) fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Bytes, BodyError>>> {
         loop {
-            let frame = match time::timeout(self.idle, self.body.frame()).await {
-                Ok(Some(Ok(frame))) => frame,
-                Ok(Some(Err(error))) => return Some(Err(BodyError::Cut(chain(&error)))),
-                Ok(None) => return None,
-                Err(_elapsed) => {
-                    return Some(Err(BodyError::Cut(format!("silent for {:?}", self.idle))));
-                }
+            let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(cx) else {
+                let idle = self.idle;
+                let silence = self
+                    .silence
+                    .get_or_insert_with(|| Box::pin(time::sleep(idle)));
+                ready!(silence.as_mut().poll(cx));
+                return Poll::Ready(Some(Err(BodyError::Cut(format!("silent for {idle:?}")))));
             };
-            if let Ok(data) = frame.into_data()
-                && !data.is_empty()
-            {
-                return Some(Ok(data));
+            self.silence = None;
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data()
+                        && !data.is_empty()
+                    {
+                        return Poll::Ready(Some(Ok(data)));
+                    }
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::Cut(chain(&error))))),
+                None => return Poll::Ready(None),
             }
         }
+    }
+
+    /// What is known of its length.
+    pub(crate) fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
     }
 }
 

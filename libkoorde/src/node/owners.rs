@@ -101,7 +101,7 @@ impl Fill {
         let request = FetchRequest {
             version: wire::VERSION,
             cluster: self.node.cluster.clone(),
-            key: self.miss.key.as_bytes().to_vec().into(),
+            target: self.miss.request.target.to_string(),
             method: self.miss.request.method.to_string(),
             fields: wire::fields(&fields),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
@@ -110,10 +110,11 @@ impl Fill {
             tracestate: text("tracestate").to_owned(),
         };
         let started = clock::now().instant;
+        let interim = self.interim();
         let fetch = self
             .node
             .peers
-            .fetch(peer.addr, request, timeout)
+            .fetch(peer.addr, request, &interim, timeout)
             .instrument(span);
         tokio::select! {
             answer = fetch => answer.map(|(head, body)| (head, body, started)),
@@ -156,7 +157,7 @@ impl Fill {
                 selecting,
                 carried,
                 now,
-                &self.node.policy,
+                &self.miss.route.policy,
             ))
         });
         let fits = content_length(&head.fields).is_none_or(|length| length <= store.ceiling());

@@ -25,6 +25,8 @@ use tonic::{
 };
 
 use super::{
+    relay::MAX_INTERIM,
+    request::Interim,
     tasks::Tasks,
     wire::{self, PeerHead},
 };
@@ -144,10 +146,11 @@ impl Peers {
         &self,
         to: SocketAddr,
         request: FetchRequest,
+        interim: &Interim,
         timeout: Duration,
     ) -> Result<(PeerHead, PeerBody), PeerError> {
         let started = super::clock::now().instant;
-        let answer = self.fetch_head(to, request, timeout).await;
+        let answer = self.fetch_head(to, request, interim, timeout).await;
         let elapsed = super::clock::now().instant - started;
         self.metrics.peer_seconds.observe(elapsed.as_secs_f64());
         let kind = match &answer {
@@ -173,14 +176,24 @@ impl Peers {
         &self,
         to: SocketAddr,
         request: FetchRequest,
+        interim: &Interim,
         timeout: Duration,
     ) -> Result<(PeerHead, PeerBody), PeerError> {
         let mut client =
             CacheClient::new(self.channel(to)).max_decoding_message_size(wire::MAX_MESSAGE);
         let head = async {
             let mut parts = client.fetch(request).await.map_err(refused)?.into_inner();
-            let first = parts.message().await.map_err(refused)?;
-            Ok((parts, first.and_then(|reply| reply.part)))
+            for _ in 0..=MAX_INTERIM {
+                let part = parts.message().await.map_err(refused)?;
+                match part.and_then(|reply| reply.part) {
+                    Some(Part::Interim(one)) => {
+                        let (status, fields) = wire::interim(one).map_err(PeerError::Refused)?;
+                        interim.send(status, &fields);
+                    }
+                    first => return Ok((parts, first)),
+                }
+            }
+            Err(PeerError::Refused("too many interim responses".to_owned()))
         };
         let (parts, first) = match time::timeout(timeout, head).await {
             Ok(result) => result?,
@@ -274,7 +287,7 @@ impl PeerBody {
             }
             Some(Part::End(end)) => cut(format!("{} of {} bytes came", self.read, end.length)),
             Some(Part::Failed(failed)) => cut(failed.message),
-            Some(Part::Head(_)) => cut("a second head".to_owned()),
+            Some(Part::Head(_) | Part::Interim(_)) => cut("a second head".to_owned()),
             None => cut("the peer stopped".to_owned()),
         }
     }

@@ -23,10 +23,15 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
 use http_body::Frame;
 use tokio::time;
 
+use super::request::Interim;
 use crate::error::{BodyError, FetchError};
+
+/// Interim responses before one head.
+pub(crate) const MAX_INTERIM: usize = 16;
 
 /// Why there is no head.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +58,8 @@ pub(crate) struct Relay<H> {
 
 #[derive(Debug)]
 struct State<H> {
+    /// Interim responses, in order.
+    interim: Vec<Arc<(StatusCode, HeaderMap)>>,
     head: Option<Result<Arc<H>, Failure>>,
     chunks: VecDeque<Bytes>,
     /// Index of `chunks[0]` in the whole body, counted in chunks.
@@ -84,6 +91,7 @@ impl<H> Relay<H> {
         Self {
             held,
             state: Mutex::new(State {
+                interim: Vec::new(),
                 head: None,
                 chunks: VecDeque::new(),
                 first: 0,
@@ -115,6 +123,17 @@ impl<H> Relay<H> {
             relay: Arc::clone(self),
             id,
         })
+    }
+
+    /// Publishes an interim response (RFC 9110 §15.2). What comes after the head, or is one of too
+    /// many, is dropped.
+    pub(crate) fn interim(&self, status: StatusCode, fields: &HeaderMap) {
+        self.change(|state| {
+            if state.head.is_none() && state.interim.len() < MAX_INTERIM {
+                state.interim.push(Arc::new((status, fields.clone())));
+            }
+            0
+        });
     }
 
     /// Publishes the head, or why there will be none. Only the first call counts.
@@ -264,17 +283,24 @@ pub(crate) struct Reader<H> {
 }
 
 impl<H> Reader<H> {
-    /// The head, once there is one.
-    pub(crate) async fn head(&self) -> Result<Arc<H>, Failure> {
+    /// The head, once there is one; `interim` is handed what comes before it.
+    pub(crate) async fn head(&self, interim: Option<&Interim>) -> Result<Arc<H>, Failure> {
+        let mut seen = 0;
         poll_fn(|cx| {
             let mut state = self.relay.state();
-            if let Some(head) = &state.head {
-                return Poll::Ready(head.clone());
-            }
-            if let Some(place) = state.readers.get_mut(&self.id) {
+            let new: Vec<_> = state.interim.iter().skip(seen).cloned().collect();
+            let head = state.head.clone();
+            if head.is_none()
+                && let Some(place) = state.readers.get_mut(&self.id)
+            {
                 place.waker = Some(cx.waker().clone());
             }
-            Poll::Pending
+            drop(state);
+            seen += new.len();
+            if let Some(interim) = interim {
+                new.iter().for_each(|one| interim.send(one.0, &one.1));
+            }
+            head.map_or(Poll::Pending, Poll::Ready)
         })
         .await
     }
@@ -361,7 +387,7 @@ mod tests {
         relay.write("b".into(), 1, STALL).await.expect("kept");
         let late = relay.read().expect("nothing is gone");
         relay.end(Ok(()));
-        assert_eq!(late.head().await, Ok(Arc::new("head")));
+        assert_eq!(late.head(None).await, Ok(Arc::new("head")));
         assert_eq!(late.collect().await.expect("complete").to_bytes(), "ab");
         assert_eq!(relay.chunks().concat(), b"ab");
     }

@@ -1,15 +1,15 @@
 //! What peers may ask of this node, over gRPC: deliver ring messages, fetch, inspect.
 
 use std::{
+    future::Future,
     net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt, stream};
-use http::HeaderMap;
 use http_body_util::BodyExt;
 use koorde_proto::{
     cache::v1::{
@@ -19,6 +19,7 @@ use koorde_proto::{
     },
     ring::v1::{DeliverReply, Envelope, ring_server::RingServer},
 };
+use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming, body::Body as TonicBody};
 use tower::Service;
 use tracing::{Instrument, info_span};
@@ -28,13 +29,11 @@ use super::{
     answer::{Answer, Body},
     clock,
     fetch::Hop,
+    relay::MAX_INTERIM,
+    request::Interim,
     wire,
 };
-use crate::{
-    error::FetchError,
-    metrics::count,
-    policy::{CacheKey, vary},
-};
+use crate::{error::FetchError, metrics::count, policy::vary};
 
 /// Serves both gRPC services of a node; a tower service, so that the accept loop needs no router.
 #[derive(Clone, Debug)]
@@ -156,20 +155,35 @@ impl Cache for Doors {
         let asked_for = Duration::from_millis(asked.timeout_ms);
         let timeout = asked_for - (asked_for / 10).min(Duration::from_millis(200));
         let timeout = timeout.min(self.node.config.fetch.timeout);
-        let request = wire::request(asked).map_err(Status::invalid_argument)?;
-        let answer = async {
+        let mut request = wire::request(asked).map_err(Status::invalid_argument)?;
+        let (passes, mut interim) = mpsc::channel(MAX_INTERIM);
+        request.interim = Some(Interim::new(move |status, fields| {
+            // Full only after as many as are allowed.
+            let _ = passes.try_send(wire::interim_part(status, fields));
+        }));
+        let node = Arc::clone(&self.node);
+        let answer = async move {
             match mode {
-                Mode::Forward => self.node.fetch(request, Hop::Forwarded, timeout).await,
-                Mode::Peek => self.node.peek(request, timeout).await,
+                Mode::Forward => node.fetch(request, Hop::Forwarded, timeout).await,
+                Mode::Peek => node.peek(request, timeout).await,
             }
         };
-        let replies: Replies = match answer.instrument(span).await {
-            Ok(answer) => replies(answer, clock::now().instant - received),
-            // Not an answer: the asker has others to ask.
-            Err(FetchError::Stopping) => return Err(Status::unavailable("stopping")),
-            Err(error) => Box::pin(stream::iter([Ok(failed(&error))])),
+        let mut answer: Answering = Box::pin(answer.instrument(span));
+        // As long as nothing interim comes, the reply begins with the answer: one write.
+        let first = tokio::select! {
+            biased;
+            answer = &mut answer => return Ok(Response::new(replies(answer, received)?)),
+            Some(first) = interim.recv() => first,
         };
-        Ok(Response::new(replies))
+        let parts = Parts {
+            interim,
+            answer: Some((answer, received)),
+            replies: None,
+        };
+        let rest = stream::unfold(parts, Parts::next);
+        Ok(Response::new(Box::pin(
+            stream::iter([Ok(first)]).chain(rest),
+        )))
     }
 
     async fn inspect(
@@ -178,18 +192,18 @@ impl Cache for Doors {
     ) -> Result<Response<InspectReply>, Status> {
         let asked = request.into_inner();
         self.admit(asked.version, &asked.cluster)?;
-        let key = CacheKey::from_bytes(&asked.key)
-            .map_err(|e| Status::invalid_argument(e.to_string()))?;
-        Ok(Response::new(self.node.inspect(&key)))
+        let request = wire::inspected(asked).map_err(Status::invalid_argument)?;
+        Ok(Response::new(self.node.inspect(&request)))
     }
 }
 
 impl Inner {
-    /// What this node has under a key.
-    pub(crate) fn inspect(&self, key: &CacheKey) -> InspectReply {
+    /// What this node has for a request.
+    pub(crate) fn inspect(&self, request: &super::Request) -> InspectReply {
         let now = clock::now().instant;
-        let flight = self.memo.flight(key, &HeaderMap::new(), false);
-        let variants = self.store.get(key);
+        let key = self.key(request);
+        let flight = self.memo.flight(&key, &request.fields, false);
+        let variants = self.store.get(&key);
         InspectReply {
             variants: variants
                 .iter()
@@ -208,8 +222,48 @@ fn failed(error: &FetchError) -> FetchReply {
     }
 }
 
+type Answering = Pin<Box<dyn Future<Output = Result<Answer, FetchError>> + Send>>;
+
+/// A reply that began with interim responses: more of them, and then the answer.
+struct Parts {
+    interim: mpsc::Receiver<FetchReply>,
+    answer: Option<(Answering, Instant)>,
+    replies: Option<Replies>,
+}
+
+impl Parts {
+    async fn next(mut self) -> Option<(Result<FetchReply, Status>, Self)> {
+        if let Some((answer, received)) = &mut self.answer {
+            let answer = tokio::select! {
+                biased;
+                Some(one) = self.interim.recv() => return Some((Ok(one), self)),
+                answer = answer => replies(answer, *received),
+            };
+            self.answer = None;
+            self.replies =
+                Some(answer.unwrap_or_else(|status| Box::pin(stream::iter([Err(status)]))));
+        }
+        // What came in the same moment as the answer goes before it.
+        if let Ok(one) = self.interim.try_recv() {
+            return Some((Ok(one), self));
+        }
+        let next = self.replies.as_mut()?.next().await?;
+        Some((next, self))
+    }
+}
+
+/// What a fetch ended in, as a stream.
+fn replies(answer: Result<Answer, FetchError>, received: Instant) -> Result<Replies, Status> {
+    match answer {
+        Ok(answer) => Ok(answered(answer, clock::now().instant - received)),
+        // Not an answer: the asker has others to ask.
+        Err(FetchError::Stopping) => Err(Status::unavailable("stopping")),
+        Err(error) => Ok(Box::pin(stream::iter([Ok(failed(&error))]))),
+    }
+}
+
 /// The answer as a stream: its head, its body as it comes, and its end.
-fn replies(answer: Answer, spent: Duration) -> Replies {
+fn answered(answer: Answer, spent: Duration) -> Replies {
     // A response that varies by what can't be named is nobody else's.
     let carried = answer
         .carried

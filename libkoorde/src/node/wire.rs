@@ -11,7 +11,7 @@ use super::{Request, answer::Answer};
 use crate::{
     error::{BodyError, FetchError},
     outcome::CacheResult,
-    policy::{CacheKey, Carried},
+    policy::{Carried, Target},
     store::Stored,
 };
 
@@ -60,17 +60,19 @@ pub(crate) fn field_map(fields: Vec<proto::Field>) -> Result<HeaderMap, String> 
 
 /// A peer's request, as if its client had asked us.
 pub(crate) fn request(asked: proto::FetchRequest) -> Result<Request, String> {
-    let key = CacheKey::from_bytes(&asked.key).map_err(|error| format!("key: {error}"))?;
+    let target = Target::parse(&asked.target).map_err(|error| format!("target: {error}"))?;
     let method = match asked.method.as_str() {
         "GET" => Method::GET,
         "HEAD" => Method::HEAD,
         other => return Err(format!("method {other:?}: must be GET or HEAD")),
     };
-    Ok(Request {
-        method,
-        target: key.target(),
-        fields: field_map(asked.fields)?,
-    })
+    Ok(Request::new(method, target, field_map(asked.fields)?))
+}
+
+/// What an operator asks about.
+pub(crate) fn inspected(asked: proto::InspectRequest) -> Result<Request, String> {
+    let target = Target::parse(&asked.target).map_err(|error| format!("target: {error}"))?;
+    Ok(Request::new(Method::GET, target, field_map(asked.fields)?))
 }
 
 /// The trace context of a peer's request, as fields.
@@ -87,6 +89,26 @@ pub(crate) fn trace(asked: &proto::FetchRequest) -> HeaderMap {
         }
     }
     fields
+}
+
+/// An interim response that passes through a peer.
+pub(crate) fn interim(one: proto::Interim) -> Result<(StatusCode, HeaderMap), String> {
+    let status = u16::try_from(one.status)
+        .ok()
+        .and_then(|status| StatusCode::from_u16(status).ok())
+        .filter(StatusCode::is_informational);
+    let status = status.ok_or_else(|| format!("interim status {}", one.status))?;
+    Ok((status, field_map(one.fields)?))
+}
+
+pub(crate) fn interim_part(status: StatusCode, fields: &HeaderMap) -> proto::FetchReply {
+    let one = proto::Interim {
+        status: status.as_u16().into(),
+        fields: self::fields(fields),
+    };
+    proto::FetchReply {
+        part: Some(proto::fetch_reply::Part::Interim(one)),
+    }
 }
 
 /// The head of a peer's answer.

@@ -68,11 +68,7 @@ pub(crate) fn library_request<B>(request: Request<B>) -> Result<libkoorde::Reque
     let url = target::url(request.uri().query()).map_err(|e| bad(&e))?;
     let target = Target::parse(&url).map_err(|e| bad(&format_args!("url {:.200?}: {e}", url)))?;
     let (parts, _) = request.into_parts();
-    Ok(libkoorde::Request {
-        method: parts.method,
-        target,
-        fields: parts.headers,
-    })
+    Ok(libkoorde::Request::new(parts.method, target, parts.headers))
 }
 
 fn refused(failure: &Failure, accept: &Accept) -> Answer {

@@ -1,0 +1,163 @@
+//! Routes: what is special about some targets; upstreams: who is asked for them.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{bound, within};
+
+/// Rules for the targets of one host and path prefix, through whatever door they come. Of several
+/// routes that match, the first counts.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteConfig {
+    /// The target's host, with its port unless that is the scheme's default: `api.example.com`,
+    /// `*.example.com` (any name below it), or none for any host.
+    pub host: Option<String>,
+    /// The path begins with this, on a segment's border: `/v1` matches `/v1` and `/v1/x`, not `/v10`.
+    pub prefix: String,
+    /// The upstream that is asked in place of the host's own address. With one, the client listener
+    /// is a reverse proxy for requests whose Host and path match.
+    pub upstream: Option<String>,
+    /// Requests of one tenant never see another's stored responses. From here only: a client cannot
+    /// choose.
+    pub tenant: String,
+    /// Whether several requests for one key wait for one fill (request collapsing).
+    pub collapse: bool,
+}
+
+impl Default for RouteConfig {
+    fn default() -> Self {
+        Self {
+            host: None,
+            prefix: "/".to_owned(),
+            upstream: None,
+            tenant: String::new(),
+            collapse: true,
+        }
+    }
+}
+
+/// Servers that answer for an origin.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamConfig {
+    /// `http://host:port` or `https://host:port` each, 1–64 of one scheme. Names are resolved again
+    /// at every connect. What is named here may be reached although its address is private.
+    pub servers: Vec<String>,
+    /// Host field and TLS server name that the servers are sent. Default: the target's.
+    pub host: Option<String>,
+    /// HTTP/2 without TLS (prior knowledge). With TLS, HTTP/2 is agreed on by ALPN.
+    pub h2c: bool,
+    /// PEM file of certificate authorities to trust beside the public ones.
+    pub ca_file: Option<String>,
+    /// Failures in a row (no connection, no answer) after which a server is left out, 1–1000.
+    pub max_fails: u32,
+    /// How long it is left out, 100 ms – 1 h; then one request tries it. All out: all are tried.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub fail_timeout: Duration,
+    /// Path that is asked of each server in the background; a status from 200 to 399 is healthy.
+    /// None: only real requests tell.
+    pub health_path: Option<String>,
+    /// Time between two such requests, 100 ms – 1 h.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub health_interval: Duration,
+}
+
+impl Default for UpstreamConfig {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            host: None,
+            h2c: false,
+            ca_file: None,
+            max_fails: 3,
+            fail_timeout: Duration::from_secs(10),
+            health_path: None,
+            health_interval: Duration::from_secs(5),
+        }
+    }
+}
+
+impl RouteConfig {
+    pub(super) fn check(&self, key: &str) -> Result<(), String> {
+        let prefix_key = format!("{key}.prefix");
+        let ok = self.prefix.starts_with('/') && self.prefix.len() <= 1024;
+        bound(
+            ok,
+            &prefix_key,
+            &self.prefix,
+            "a path of at most 1024 bytes",
+        )?;
+        if let Some(host) = &self.host {
+            let name = host.strip_prefix("*.").unwrap_or(host);
+            let ok = !name.is_empty() && name.len() <= 253 && !name.contains(['/', '*', ' ']);
+            let rule = "a host, or *. and a host";
+            bound(ok, &format!("{key}.host"), host, rule)?;
+        }
+        let ok = self.tenant.len() <= 253;
+        bound(
+            ok,
+            &format!("{key}.tenant"),
+            &self.tenant,
+            "at most 253 bytes",
+        )
+    }
+}
+
+impl UpstreamConfig {
+    pub(super) fn check(&self, key: &str) -> Result<(), String> {
+        let servers = &self.servers;
+        let count_ok = (1..=64).contains(&servers.len());
+        bound(
+            count_ok,
+            &format!("{key}.servers"),
+            &servers.len(),
+            "1 to 64 servers",
+        )?;
+        let scheme = |server: &String| {
+            server
+                .split_once("://")
+                .map(|(scheme, _)| scheme.to_owned())
+        };
+        for server in servers {
+            let url = url::Url::parse(server).ok();
+            let ok = url.is_some_and(|url| {
+                matches!(url.scheme(), "http" | "https")
+                    && url.has_host()
+                    && url.path() == "/"
+                    && url.query().is_none()
+            });
+            let ok = ok && scheme(server) == servers.first().and_then(scheme);
+            let rule = "http://host:port or https://host:port, all of one scheme";
+            bound(ok, &format!("{key}.servers"), server, rule)?;
+        }
+        let fails = self.max_fails;
+        bound(
+            (1..=1000).contains(&fails),
+            &format!("{key}.max_fails"),
+            &fails,
+            "1 to 1000",
+        )?;
+        let (low, high) = (Duration::from_millis(100), Duration::from_secs(3600));
+        within(&format!("{key}.fail_timeout"), self.fail_timeout, low, high)?;
+        within(
+            &format!("{key}.health_interval"),
+            self.health_interval,
+            low,
+            high,
+        )?;
+        match &self.health_path {
+            Some(path) => bound(
+                path.starts_with('/'),
+                &format!("{key}.health_path"),
+                path,
+                "a path",
+            ),
+            None => Ok(()),
+        }
+    }
+}
