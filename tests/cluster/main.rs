@@ -4,4 +4,5 @@ mod bodies;
 mod collapse;
 mod egress;
 mod failure;
+mod passing;
 mod reuse;
