@@ -79,7 +79,7 @@ enum Selected<'a> {
     NothingStored,
 }
 
-/// Selects by Vary, §4.1. Of several "the most recent one": the one of least age,
+/// Selects by Vary, §4.1. Of several "the most recent one" (§4): that of least age,
 /// which is the order of Date without trusting clocks.
 fn select<'a>(
     fields: &HeaderMap,

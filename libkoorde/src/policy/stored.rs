@@ -115,7 +115,7 @@ impl StoredHead {
         self.initial_age.saturating_add(resident_time)
     }
 
-    /// Seconds of freshness that remain: the `ttl` of RFC 9211 §2.3. Negative once
+    /// Seconds of freshness that remain: the `ttl` of RFC 9211 §2.4. Negative once
     /// stale; zero in the last second of being fresh.
     pub fn ttl(&self, now: Instant) -> i64 {
         let age = self.current_age(now);

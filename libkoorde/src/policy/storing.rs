@@ -111,7 +111,7 @@ fn check_status(status: StatusCode) -> Result<(), NotStored> {
     }
 }
 
-/// The conditions of §3, in its order.
+/// The conditions of RFC 9111 §3.
 fn check(
     request: &HeaderMap,
     status: StatusCode,
@@ -157,7 +157,7 @@ fn check(
     }
 }
 
-/// Whether storing can ever save anything: the last condition of §3, and either
+/// Whether storing can ever save anything: the last condition of RFC 9111 §3, and either
 /// time left or something to validate or to fall back on.
 fn is_ever_reusable(
     status: StatusCode,

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName};
 
 /// Reads the first field of the target list that is there, valid and not empty.
 ///
-/// `None` means that Cache-Control and Expires hold. `Some` means that they
-/// "MUST be ignored" (§2.2): whoever calls looks at nothing else.
+/// `None` means that Cache-Control and Expires hold. With `Some`, a cache "MUST
+/// ignore the Cache-Control and Expires header fields" (§2.2).
 pub fn read(fields: &HeaderMap, targets: &[HeaderName]) -> Option<ResponseCacheControl> {
     targets.iter().find_map(|name| read_one(fields, name))
 }

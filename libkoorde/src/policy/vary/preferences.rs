@@ -84,7 +84,8 @@ fn lower(bytes: &[u8]) -> impl Iterator<Item = u8> {
     bytes.iter().map(u8::to_ascii_lowercase)
 }
 
-/// "A recipient SHOULD consider x-gzip to be equivalent to gzip" (§8.4.1.3).
+/// "A recipient SHOULD consider "x-gzip" to be equivalent to "gzip"" (§8.4.1.3), and
+/// so for compress (§8.4.1.1).
 fn alias(name: &[u8]) -> &[u8] {
     match name {
         _ if name.eq_ignore_ascii_case(b"x-gzip") => b"gzip",
