@@ -26,7 +26,7 @@ pub enum Satisfy {
 /// Applies Range and If-Range to a complete stored body of this length.
 ///
 /// A Range that is malformed, of an unknown unit, or of several parts is answered
-/// with the whole: "a server MAY ignore the Range header field" (§14.2).
+/// with the whole: "A server MAY ignore the Range header field" (§14.2).
 pub fn decide(
     method: &Method,
     fields: &HeaderMap,
