@@ -52,7 +52,11 @@ impl ResponseCacheControl {
     pub fn read(fields: &HeaderMap) -> Self {
         let mut this = Self::default();
         let sound = for_each(fields, |name, argument| this.add(name, argument));
-        this.directives.no_store |= !sound;
+        if !sound {
+            // Whatever hides in it: neither may must-understand let it be stored.
+            this.directives.no_store = true;
+            this.directives.must_understand = false;
+        }
         this
     }
 
