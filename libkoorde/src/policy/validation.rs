@@ -133,8 +133,12 @@ pub fn head_update(
         return freshen(stored, request, response, exchange, settings)
             .map_or(HeadUpdate::Nothing, HeadUpdate::Freshen);
     }
-    if response.status != StatusCode::OK || stored.status != StatusCode::OK {
+    if response.status != StatusCode::OK {
         return HeadUpdate::Nothing;
+    }
+    // What is stored is another status: its fields are not to be mixed with a 200's.
+    if stored.status != StatusCode::OK {
+        return HeadUpdate::Invalidate;
     }
     let same = |name: HeaderName| {
         let new = response.headers.get(&name);
