@@ -1,5 +1,6 @@
 //! Is a stored response still good? RFC 9111 §4.3.
 
+use super::fields::connection;
 use super::fields::date::HttpDate;
 use super::fields::entity_tag::EntityTag;
 use super::{Exchange, Settings, StoredHead, storing};
@@ -89,6 +90,10 @@ fn updated(
     let mut fields = stored.fields.clone();
     // The old Date would make the response as old as before it was validated.
     fields.remove(header::DATE);
+    // Fields of the 304's connection are not news of the response: what is stored
+    // under their names stays.
+    let mut new = new.clone();
+    connection::strip_response(&mut new);
     for name in new.keys().filter(|name| !is_kept(name)) {
         fields.remove(name);
         for value in new.get_all(name) {
