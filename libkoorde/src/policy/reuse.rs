@@ -111,13 +111,7 @@ fn select<'a>(
 /// Applies freshness and the request's directives to the selected response.
 fn judge(wants: &RequestDirectives, index: usize, head: &StoredHead, now: Instant) -> Reuse {
     let fresh = head.is_fresh(now) && !head.directives.no_cache;
-    if wants.no_cache {
-        return Reuse::Validate {
-            index,
-            forward: Forward::Request,
-        };
-    }
-    if !is_acceptable(wants, head, now) {
+    if wants.no_cache || !is_acceptable(wants, head, now) {
         let forward = if fresh {
             Forward::Request
         } else {
