@@ -111,6 +111,10 @@ fn forbids_time(case: &Case, response: &[String], wants: &[String]) -> Option<&'
         return None;
     }
     let stale_for = age - lifetime;
+    let takes_stale = wants.iter().any(|d| d.starts_with("max-stale"));
+    if number(wants, "max-age").is_some() && !takes_stale {
+        return Some("stale, and max-age of the request without max-stale");
+    }
     let prohibited = ["must-revalidate", "proxy-revalidate"];
     if prohibited.iter().any(|name| has(response, name)) || number(response, "s-maxage").is_some() {
         return Some("the response must not be served stale");

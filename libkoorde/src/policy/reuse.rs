@@ -138,7 +138,8 @@ fn judge(wants: &RequestDirectives, index: usize, head: &StoredHead, now: Instan
 }
 
 /// `max-age` and `min-fresh` of the request, §5.2.1.1 and §5.2.1.3. A `max-age=0`
-/// asks for validation even in the very moment of arrival.
+/// asks for validation even in the very moment of arrival; any `max-age` without
+/// `max-stale` wants nothing stale.
 fn is_acceptable(wants: &RequestDirectives, head: &StoredHead, now: Instant) -> bool {
     let age = head.current_age(now);
     let young = wants
@@ -147,7 +148,8 @@ fn is_acceptable(wants: &RequestDirectives, head: &StoredHead, now: Instant) -> 
     let lasting = wants
         .min_fresh
         .is_none_or(|least| head.lifetime >= age.saturating_add(seconds(least)));
-    young && lasting
+    let stale = !head.is_fresh(now) && wants.max_age.is_some() && wants.max_stale.is_none();
+    young && lasting && !stale
 }
 
 /// Once the window has passed without validation, it "SHOULD NOT continue to be
