@@ -49,14 +49,15 @@ pub fn decide<'a>(
     if !matches!(*method, Method::GET | Method::HEAD) {
         return Reuse::Forward(Forward::Method);
     }
-    if is_bypass(fields) {
-        return Reuse::Forward(Forward::Bypass);
-    }
     let wants = RequestDirectives::read(fields);
-    let reuse = match select(fields, stored, now) {
-        Selected::Response(index, head) => judge(&wants, index, head, now),
-        Selected::NoVariant => Reuse::Forward(Forward::VaryMiss),
-        Selected::NothingStored => Reuse::Forward(Forward::UriMiss),
+    let reuse = if is_bypass(fields) {
+        Reuse::Forward(Forward::Bypass)
+    } else {
+        match select(fields, stored, now) {
+            Selected::Response(index, head) => judge(&wants, index, head, now),
+            Selected::NoVariant => Reuse::Forward(Forward::VaryMiss),
+            Selected::NothingStored => Reuse::Forward(Forward::UriMiss),
+        }
     };
     match reuse {
         Reuse::Validate { .. } | Reuse::Forward(_) if wants.only_if_cached => Reuse::OnlyIfCached,
