@@ -6,6 +6,7 @@ use super::stored::StalePolicy;
 use super::storing::has_body;
 use super::{Forward, StoredHead};
 use http::{HeaderMap, Method, StatusCode, header};
+use std::cmp::Reverse;
 use std::time::{Duration, Instant};
 
 /// What to do with a request. `index` counts the stored responses as given.
@@ -80,15 +81,19 @@ enum Selected<'a> {
     NothingStored,
 }
 
+/// Whether it says what it varies on and is fresh; how young it is.
+type Rank = (bool, Reverse<Duration>);
+
 /// Selects by Vary, §4.1. Of several "the most recent one" (§4): that of least age,
-/// which is the order of Date without trusting clocks.
+/// which is the order of Date without trusting clocks. But while it is fresh, one
+/// that has Vary comes before any that has not: the latter may be mistakes (§4.1).
 fn select<'a>(
     fields: &HeaderMap,
     stored: impl IntoIterator<Item = &'a StoredHead>,
     now: Instant,
 ) -> Selected<'a> {
     let mut any = false;
-    let mut best: Option<(Duration, usize, &StoredHead)> = None;
+    let mut best: Option<(Rank, usize, &StoredHead)> = None;
     for (index, head) in stored.into_iter().enumerate() {
         if head.refused.is_some() {
             continue;
@@ -97,9 +102,10 @@ fn select<'a>(
         if !head.selected_by(fields) {
             continue;
         }
-        let age = head.current_age(now);
-        if best.is_none_or(|(least, ..)| age <= least) {
-            best = Some((age, index, head));
+        let varies = head.selecting.names().next().is_some() && head.is_fresh(now);
+        let rank = (varies, Reverse(head.current_age(now)));
+        if best.is_none_or(|(highest, ..)| rank >= highest) {
+            best = Some((rank, index, head));
         }
     }
     match best {
