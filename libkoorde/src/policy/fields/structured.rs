@@ -172,8 +172,12 @@ impl<'a> Input<'a> {
 
     fn bytes(&mut self) -> Option<Item> {
         self.take(b':')?;
-        self.run(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
-        self.take(b':').map(|()| Item::Other)
+        let digits = self.run(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b));
+        // Missing padding and pad bits that are not zero are no errors (§4.2.7).
+        let padding = self.run(|b| b == b'=');
+        self.take(b':')?;
+        let room = (4 - digits.len() % 4) % 4;
+        (room < 3 && padding.len() <= room).then_some(Item::Other)
     }
 
     fn boolean(&mut self) -> Option<Item> {
@@ -187,7 +191,27 @@ impl<'a> Input<'a> {
     fn display_string(&mut self) -> Option<Item> {
         self.take(b'%')?;
         self.take(b'"')?;
-        self.run(|b| matches!(b, 0x20..=0x21 | 0x23..=0x7e));
-        self.take(b'"').map(|()| Item::Other)
+        let mut text = Vec::new();
+        loop {
+            let (&byte, rest) = self.0.split_first()?;
+            self.0 = rest;
+            match byte {
+                b'"' => return std::str::from_utf8(&text).ok().map(|_| Item::Other),
+                b'%' => text.push(self.hex()? << 4 | self.hex()?),
+                0x20..=0x7e => text.push(byte),
+                _ => return None,
+            }
+        }
+    }
+
+    /// One hexadecimal digit, in lower case.
+    fn hex(&mut self) -> Option<u8> {
+        let (&digit, rest) = self.0.split_first()?;
+        self.0 = rest;
+        match digit {
+            b'0'..=b'9' => Some(digit - b'0'),
+            b'a'..=b'f' => Some(digit - b'a' + 10),
+            _ => None,
+        }
     }
 }
