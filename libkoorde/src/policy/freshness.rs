@@ -51,6 +51,26 @@ impl Lifetime {
             Lifetime::Unknown => Duration::ZERO,
         }
     }
+
+    /// The same with another duration; what is unknown stays so.
+    pub(super) fn map(self, change: impl FnOnce(Duration) -> Duration) -> Self {
+        match self {
+            Lifetime::Explicit(lifetime) => Lifetime::Explicit(change(lifetime)),
+            Lifetime::Heuristic(lifetime) => Lifetime::Heuristic(change(lifetime)),
+            Lifetime::Unknown => Lifetime::Unknown,
+        }
+    }
+}
+
+/// What storing has to know about a response's time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Freshness {
+    /// The lifetime by the response's own words, §4.2.1.
+    pub(super) said: Lifetime,
+    /// The lifetime under the operator's rules.
+    pub(super) lifetime: Lifetime,
+    /// How old it was when it came.
+    pub(super) initial_age: Duration,
 }
 
 /// Calculates the freshness lifetime, §4.2.1: the first of `s-maxage`, `max-age`,

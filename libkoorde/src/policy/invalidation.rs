@@ -1,6 +1,7 @@
 //! What does an unsafe request make invalid? RFC 9111 §4.4.
 
 use super::Target;
+use super::tags;
 use http::{HeaderMap, Method, StatusCode, header};
 
 /// Whether a method is known to be safe (RFC 9110 §9.2.1). Methods we do not know
@@ -21,7 +22,7 @@ pub fn invalidated(
     status: StatusCode,
     fields: &HeaderMap,
 ) -> Vec<Target> {
-    if is_safe(method) || !(status.is_success() || status.is_redirection()) {
+    if !invalidates(method, status) {
         return Vec::new();
     }
     let mut targets = vec![target.clone()];
@@ -39,4 +40,22 @@ pub fn invalidated(
         }
     }
     targets
+}
+
+/// The groups of stored responses that the origin's answer makes invalid, by its
+/// Cache-Group-Invalidation field, RFC 9875 §3: none for safe methods and for errors.
+/// They are groups of the request's origin (scheme, host, port) and of no other,
+/// and do not cascade (§2.2.1). As many as [`Tags`](super::Tags) keeps of a response.
+pub fn groups(method: &Method, status: StatusCode, fields: &HeaderMap) -> Vec<String> {
+    if !invalidates(method, status) {
+        return Vec::new();
+    }
+    let (names, _) = tags::groups(fields, &tags::GROUP_INVALIDATION);
+    names
+}
+
+/// "A cache MUST invalidate the target URI … when it receives a non-error status
+/// code in response to an unsafe request method" (RFC 9111 §4.4).
+fn invalidates(method: &Method, status: StatusCode) -> bool {
+    !is_safe(method) && (status.is_success() || status.is_redirection())
 }

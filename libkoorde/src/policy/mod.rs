@@ -43,6 +43,7 @@
 //! | file | question | RFC |
 //! |---|---|---|
 //! | [`target`], [`key`] | which URL is meant, what is its cache key? | 9110 §4, 9111 §2 |
+//! | [`key_rules`], [`bypass`] | what goes into the key, what goes past the cache? | 9111 §2 |
 //! | [`storing`], [`settings`] | may this response be stored? | 9111 §3 |
 //! | [`stored`] | what is kept of it, how old is it now? | 9111 §4.2.3 |
 //! | [`freshness`] | how long is it fresh, how old did it arrive? | 9111 §4.2 |
@@ -51,7 +52,10 @@
 //! | [`validation`] | how is the origin asked, what does its answer change? | 9111 §4.3 |
 //! | [`precondition`] | does the client have it already? | 9110 §13 |
 //! | [`range`] | which part does the client want? | 9110 §14 |
-//! | [`invalidation`] | what does an unsafe request make invalid? | 9111 §4.4 |
+//! | [`ttl`] | what does the operator say of lifetimes? | 9111 §4.2, 5861 |
+//! | [`invalidation`] | what does an unsafe request make invalid? | 9111 §4.4, 9875 §3 |
+//! | [`tags`] | by which names can it be purged? | 9875 §2 |
+//! | [`forwarding`], [`encoding`] | what changes on the way to the origin and back? | 9110 §7.6, 8586 |
 //! | [`cache_status`] | how is the decision told to others? | 9211 |
 //! | [`fields`] | what does this field say? | 9110, 9111 §5, 9651, 9213 |
 //!
@@ -63,28 +67,40 @@
 
 use std::time::{Instant, SystemTime};
 
+pub mod bypass;
 pub mod cache_status;
+pub mod encoding;
 pub mod fields;
+pub mod forwarding;
 pub mod freshness;
 pub mod invalidation;
 pub mod key;
+pub mod key_rules;
 pub mod precondition;
+mod query;
 pub mod range;
 pub mod reuse;
 pub mod settings;
 pub mod stored;
 pub mod storing;
+pub mod tags;
 pub mod target;
+pub mod ttl;
 pub mod validation;
 pub mod vary;
 
+pub use bypass::Bypass;
 pub use cache_status::{Forward, Member};
+pub use forwarding::{Hop, NotForwarded};
 pub use key::{CacheKey, KeyError};
+pub use key_rules::{KeyRules, QueryRule};
 pub use reuse::Reuse;
 pub use settings::{Heuristic, SetCookie, Settings};
 pub use stored::{Carried, StoredHead};
 pub use storing::NotStored;
+pub use tags::Tags;
 pub use target::{Target, TargetError};
+pub use ttl::{StaleWindows, Ttl};
 pub use validation::HeadUpdate;
 pub use vary::Selecting;
 

@@ -1,5 +1,6 @@
 //! The few choices that RFC 9111 leaves to the cache's operator.
 
+use super::{StaleWindows, Ttl};
 use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -17,7 +18,7 @@ pub struct Settings {
     /// Targeted fields (RFC 9213) that speak to this cache, most specific first,
     /// for example `cdn-cache-control`. Default: none, because a cache that is not
     /// a CDN acting for that origin has to ignore the field of CDNs.
-    #[serde(deserialize_with = "read_names", serialize_with = "write_names")]
+    #[serde(with = "names")]
     #[schemars(with = "Vec<String>")]
     pub targets: Vec<HeaderName>,
     /// Whether `s-maxage` forbids serving stale, as RFC 9111 §5.2.2.10 says.
@@ -25,6 +26,20 @@ pub struct Settings {
     /// `stale-if-error` beside `s-maxage` is honoured, as most CDNs do; a
     /// `must-revalidate`, `proxy-revalidate` or `no-cache` still forbids.
     pub s_maxage_revalidates: bool,
+    /// How long responses are fresh, against what they say. Default: as they say.
+    pub ttl: Ttl,
+    /// How long responses that do not say so may be served stale. Default: no words
+    /// of ours.
+    pub stale: StaleWindows,
+    /// By how much a lifetime is shortened at most, in per cent, 0 to 20, so that
+    /// what was stored in one moment does not expire in one: see
+    /// [`StoredHead::jitter`](super::StoredHead::jitter). Default: 5.
+    pub jitter_percent: u8,
+    /// Whether request fields that some origins act on although no cache key holds
+    /// them, such as X-Forwarded-Host and X-Original-URL, are kept from the origin:
+    /// see [`forwarding::strip_unkeyed`](super::forwarding::strip_unkeyed). GET and
+    /// HEAD only. Default: true.
+    pub strip_unkeyed: bool,
 }
 
 impl Default for Settings {
@@ -34,9 +49,41 @@ impl Default for Settings {
             heuristic: Some(Heuristic::default()),
             targets: Vec::new(),
             s_maxage_revalidates: true,
+            ttl: Ttl::default(),
+            stale: StaleWindows::default(),
+            jitter_percent: 5,
+            strip_unkeyed: true,
         }
     }
 }
+
+impl Settings {
+    /// Checks bounds and what contradicts what.
+    ///
+    /// # Errors
+    /// Names the key and the value.
+    pub fn check(&self) -> Result<(), String> {
+        if let Some(rule) = self.heuristic
+            && rule.percent > 100
+        {
+            return Err(format!(
+                "heuristic.percent: {} is more than 100",
+                rule.percent
+            ));
+        }
+        if self.jitter_percent > MAX_JITTER_PERCENT {
+            return Err(format!(
+                "jitter_percent: {} is more than {MAX_JITTER_PERCENT}",
+                self.jitter_percent
+            ));
+        }
+        self.ttl.check()?;
+        self.stale.check()
+    }
+}
+
+/// More would take away what an origin may rely on: most of the lifetime it gave.
+pub(super) const MAX_JITTER_PERCENT: u8 = 20;
 
 /// When a response with Set-Cookie may be stored and given to others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
@@ -76,17 +123,24 @@ impl Default for Heuristic {
     }
 }
 
-fn read_names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<HeaderName>, D::Error> {
-    let name = |name: String| {
-        HeaderName::try_from(&name)
-            .map_err(|_| serde::de::Error::custom(format!("{name:?} is not a field name")))
-    };
-    Vec::<String>::deserialize(from)?
-        .into_iter()
-        .map(name)
-        .collect()
-}
+/// Field names in a configuration: text, each checked.
+pub(super) mod names {
+    use super::{Deserialize, Deserializer, HeaderName, Serializer};
 
-fn write_names<S: Serializer>(names: &[HeaderName], to: S) -> Result<S::Ok, S::Error> {
-    to.collect_seq(names.iter().map(HeaderName::as_str))
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<HeaderName>, D::Error> {
+        let name = |name: String| {
+            HeaderName::try_from(&name)
+                .map_err(|_| serde::de::Error::custom(format!("{name:?} is not a field name")))
+        };
+        Vec::<String>::deserialize(from)?
+            .into_iter()
+            .map(name)
+            .collect()
+    }
+
+    pub(crate) fn serialize<S: Serializer>(names: &[HeaderName], to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(names.iter().map(HeaderName::as_str))
+    }
 }

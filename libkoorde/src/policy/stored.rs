@@ -4,7 +4,8 @@ use super::fields::cache_control::Directives;
 use super::fields::entity_tag::EntityTag;
 use super::fields::{age, connection};
 use super::freshness::Control;
-use super::{NotStored, Selecting, Settings};
+use super::settings::MAX_JITTER_PERCENT;
+use super::{NotStored, Selecting, Settings, Tags};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::time::{Duration, Instant};
 
@@ -27,8 +28,11 @@ pub struct StoredHead {
     pub received: Instant,
     /// The freshness lifetime, counted from the origin, not from `received`.
     pub lifetime: Duration,
-    /// The directives of whichever field counted.
+    /// The directives of whichever field counted, and the stale windows of the route
+    /// where it names none.
     pub directives: Directives,
+    /// The names by which it can be purged.
+    pub tags: Tags,
     pub(super) stale: StalePolicy,
     pub(super) refused: Option<NotStored>,
 }
@@ -80,7 +84,9 @@ impl StoredHead {
         settings: &Settings,
     ) -> Self {
         let control = Control::read(&fields, settings);
-        let directives = control.directives;
+        let mut directives = control.directives;
+        settings.stale.fill(&mut directives, carried.lifetime);
+        let tags = Tags::read(&fields);
         connection::strip_response(&mut fields);
         fields.remove(header::AGE);
         // The other node's client was given these; nobody else may be.
@@ -95,6 +101,7 @@ impl StoredHead {
             received: now,
             lifetime: carried.lifetime,
             directives,
+            tags,
             stale: StalePolicy::of(&directives, settings),
             refused: None,
         }
@@ -106,6 +113,25 @@ impl StoredHead {
             age: self.current_age(now),
             lifetime: self.lifetime,
         }
+    }
+
+    /// Shortens the lifetime by up to `percent` (at most 20) of what was left of it
+    /// on arrival, as `seed` chooses: a hash of the cache key, so that all nodes
+    /// choose alike. To be called once, when it is stored or freshened. Only ever
+    /// shortens: beyond its lifetime a response is stale (RFC 9111 §4.2).
+    ///
+    /// Less than 10 s is left alone, and so is what is `immutable`: a proxy should not
+    /// validate it while it is fresh (RFC 8246 §2.1).
+    pub fn jitter(&mut self, seed: u64, percent: u8) {
+        let left = self.lifetime.saturating_sub(self.initial_age);
+        if left < LEAST_JITTERED || self.directives.immutable {
+            return;
+        }
+        let most = left.as_millis() * u128::from(percent.min(MAX_JITTER_PERCENT)) / 100;
+        // The seed's high half as a fraction of 2^32.
+        let part = (most * u128::from(seed >> 32)) >> 32;
+        let part = Duration::from_millis(u64::try_from(part).unwrap_or(0));
+        self.lifetime = self.lifetime.saturating_sub(part);
     }
 
     /// The time since the origin made or validated it, RFC 9111 §4.2.3. A `now`
@@ -185,9 +211,12 @@ impl StoredHead {
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len() + FIELD_OVERHEAD)
             .sum();
-        size_of::<Self>() + fields + self.selecting.weight()
+        size_of::<Self>() + fields + self.selecting.weight() + self.tags.weight()
     }
 }
+
+/// Lifetimes shorter than this are not jittered.
+const LEAST_JITTERED: Duration = Duration::from_secs(10);
 
 /// A bucket, its index and the two handles of a field, in bytes.
 const FIELD_OVERHEAD: usize = 112;

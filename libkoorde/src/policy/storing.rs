@@ -4,11 +4,10 @@ use super::fields::cache_control::RequestDirectives;
 use super::fields::connection;
 use super::fields::date::HttpDate;
 use super::fields::entity_tag::EntityTag;
-use super::freshness::{self, Control, Lifetime};
+use super::freshness::{self, Control, Freshness, Lifetime};
 use super::stored::StalePolicy;
-use super::{Exchange, Selecting, SetCookie, Settings, StoredHead, vary};
+use super::{Exchange, Selecting, SetCookie, Settings, StoredHead, Tags, vary};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
-use std::time::Duration;
 
 /// Decides whether a response may be stored, and makes what is stored of its head.
 ///
@@ -57,21 +56,24 @@ pub(super) fn prepare(
 ) -> StoredHead {
     let received = exchange.response_received;
     let control = Control::read(&fields, settings);
-    let lifetime = freshness::lifetime(status, &fields, &control, received.wall, settings);
-    let initial_age = freshness::initial_age(&fields, exchange);
+    let said = freshness::lifetime(status, &fields, &control, received.wall, settings);
+    let personal = request.contains_key(header::AUTHORIZATION) || keeps_cookie(&fields, &control);
+    let may_lengthen = control.directives.public || !personal;
+    let fresh = Freshness {
+        said,
+        lifetime: settings.ttl.apply(status, said, may_lengthen),
+        initial_age: freshness::initial_age(&fields, exchange),
+    };
     let names = vary::names(&fields);
-    let refused = names.is_none().then_some(NotStored::VaryStar).or_else(|| {
-        check(
-            request,
-            status,
-            &fields,
-            &control,
-            lifetime,
-            initial_age,
-            settings,
-        )
-        .err()
-    });
+    let refused = names
+        .is_none()
+        .then_some(NotStored::VaryStar)
+        .or_else(|| check(request, status, &fields, &control, fresh, settings).err());
+    let mut directives = control.directives;
+    settings
+        .stale
+        .fill(&mut directives, fresh.lifetime.duration());
+    let tags = Tags::read(&fields);
 
     connection::strip_response(&mut fields);
     fields.remove(header::AGE);
@@ -92,11 +94,12 @@ pub(super) fn prepare(
         status,
         fields,
         selecting: Selecting::new(names.unwrap_or_default(), request),
-        initial_age,
+        initial_age: fresh.initial_age,
         received: received.instant,
-        lifetime: lifetime.duration(),
-        directives: control.directives,
-        stale: StalePolicy::of(&control.directives, settings),
+        lifetime: fresh.lifetime.duration(),
+        directives,
+        tags,
+        stale: StalePolicy::of(&directives, settings),
         refused,
     }
 }
@@ -117,8 +120,7 @@ fn check(
     status: StatusCode,
     fields: &HeaderMap,
     control: &Control,
-    lifetime: Lifetime,
-    age: Duration,
+    fresh: Freshness,
     settings: &Settings,
 ) -> Result<(), NotStored> {
     let d = &control.directives;
@@ -141,7 +143,8 @@ fn check(
         return Err(NotStored::Authorization);
     }
     if keeps_cookie(fields, control) {
-        let explicit = matches!(lifetime, Lifetime::Explicit(_));
+        // The origin's own word: a rule of ours is no consent of the cookie's owner.
+        let explicit = matches!(fresh.said, Lifetime::Explicit(_));
         let allowed = match settings.store_set_cookie {
             SetCookie::PublicOnly => shared,
             SetCookie::ExplicitFreshness => explicit,
@@ -150,7 +153,7 @@ fn check(
             return Err(NotStored::SetCookie);
         }
     }
-    if is_ever_reusable(status, fields, control, lifetime, age) {
+    if is_ever_reusable(status, fields, control, fresh) {
         Ok(())
     } else {
         Err(NotStored::NoFreshness)
@@ -163,10 +166,10 @@ fn is_ever_reusable(
     status: StatusCode,
     fields: &HeaderMap,
     control: &Control,
-    lifetime: Lifetime,
-    age: Duration,
+    fresh: Freshness,
 ) -> bool {
     let d = &control.directives;
+    let lifetime = fresh.lifetime;
     let explicit = matches!(lifetime, Lifetime::Explicit(_));
     if !explicit && !d.public && !freshness::is_heuristically_cacheable(status) {
         return false;
@@ -178,7 +181,7 @@ fn is_ever_reusable(
     let etag = fields.get(header::ETAG);
     let validator = etag.is_some_and(|tag| EntityTag::parse(tag.as_bytes()).is_some())
         || fields.contains_key(header::LAST_MODIFIED);
-    let usable = lifetime.duration() > age
+    let usable = lifetime.duration() > fresh.initial_age
         || d.stale_while_revalidate.is_some()
         || d.stale_if_error.is_some();
     validator || usable && !d.no_cache

@@ -6,7 +6,7 @@
 //! they are. Fields that are not lists (Cookie, Authorization …) are compared byte
 //! by byte: there, "almost the same" would be somebody else.
 
-mod preferences;
+pub(in crate::policy) mod preferences;
 
 use super::fields::list::members;
 use http::{HeaderMap, HeaderName, HeaderValue, header};

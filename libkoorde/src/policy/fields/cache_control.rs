@@ -86,12 +86,14 @@ impl ResponseCacheControl {
         } else if is("private") {
             d.private |= !argument.field_names(&mut self.unshared);
         } else if is("public") {
-            // These three permit something, so they have to be spelled right.
+            // These two permit something, so they have to be spelled right.
             d.public |= argument == Argument::None;
         } else if is("must-understand") {
             d.must_understand |= argument == Argument::None;
         } else if is("immutable") {
-            d.immutable |= argument == Argument::None;
+            // "If any arguments are present, they have no meaning and MUST be
+            // ignored" (RFC 8246 §2).
+            d.immutable = true;
         }
     }
 }

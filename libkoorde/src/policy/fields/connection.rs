@@ -18,11 +18,17 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 /// Never removed because Connection names them. "A sender MUST NOT send a
 /// connection option corresponding to a field that is intended for all
 /// recipients"; if one does so nevertheless, obeying would let it switch off
-/// `no-store`, `Vary` or a credential between two caches.
-const END_TO_END: [HeaderName; 15] = [
+/// `no-store`, `Vary`, a credential or a name to purge by between two caches. Of
+/// CDN-Loop RFC 8586 §2 says "not to be removed under any circumstances".
+const END_TO_END: [HeaderName; 22] = [
     header::AGE,
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
+    HeaderName::from_static("cache-group-invalidation"),
+    HeaderName::from_static("cache-groups"),
+    header::CACHE_STATUS,
+    HeaderName::from_static("cache-tag"),
+    HeaderName::from_static("cdn-loop"),
     header::CONTENT_ENCODING,
     header::CONTENT_LENGTH,
     header::CONTENT_RANGE,
@@ -34,7 +40,9 @@ const END_TO_END: [HeaderName; 15] = [
     header::HOST,
     header::PRAGMA,
     header::SET_COOKIE,
+    HeaderName::from_static("surrogate-key"),
     header::VARY,
+    header::VIA,
 ];
 
 /// Removes what the client meant for its connection to us.

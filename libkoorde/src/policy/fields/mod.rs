@@ -13,7 +13,7 @@
 //! | [`date`] | the three forms of an HTTP date | 9110 §5.6.7 |
 //! | [`entity_tag`] | ETag and lists of entity tags | 9110 §8.8.3 |
 //! | [`list`] | comma lists with quoted strings | 9110 §5.6.1 |
-//! | [`structured`] | structured dictionaries | 9651 |
+//! | [`structured`] | structured lists and dictionaries | 9651 |
 //! | [`targeted`] | CDN-Cache-Control and its kind | 9213 |
 
 pub mod age;

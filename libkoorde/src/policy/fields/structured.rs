@@ -1,7 +1,8 @@
-//! Structured dictionaries, RFC 9651 §3.2 and §4.2.2, as far as RFC 9213 needs
-//! them: the whole grammar is checked, only bare items are kept.
+//! Structured lists and dictionaries, RFC 9651 §3.1, §3.2 and §4.2, as far as
+//! RFC 9213 and RFC 9875 need them: the whole grammar is checked, only bare items
+//! are kept.
 
-/// The value of a dictionary member. Parameters are checked and dropped.
+/// The value of a member. Parameters are checked and dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Item {
     /// At most 15 digits.
@@ -44,6 +45,28 @@ pub fn dictionary(value: &[u8]) -> Option<Vec<(Vec<u8>, Item)>> {
         input.take(b',')?;
         input.skip(b" \t");
         // A comma at the end is an error, unlike in other fields.
+        if input.0.is_empty() {
+            return None;
+        }
+    }
+    Some(members)
+}
+
+/// Reads a list. `None` if anything at all is wrong with it: the entire field is
+/// then ignored (RFC 9651 §4.2). Nothing at all is the empty list.
+pub fn list(value: &[u8]) -> Option<Vec<Item>> {
+    let mut input = Input(value);
+    let mut members = Vec::new();
+    input.skip(b" ");
+    while !input.0.is_empty() {
+        members.push(input.item_or_inner_list()?);
+        input.parameters()?;
+        input.skip(b" \t");
+        if input.0.is_empty() {
+            break;
+        }
+        input.take(b',')?;
+        input.skip(b" \t");
         if input.0.is_empty() {
             return None;
         }

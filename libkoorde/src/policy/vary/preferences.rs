@@ -8,12 +8,12 @@ use http::{HeaderName, header};
 const MAX: usize = 24;
 
 /// A name and its weight in thousandths.
-type Preference<'a> = (&'a [u8], u16);
+pub(in crate::policy) type Preference<'a> = (&'a [u8], u16);
 
 /// Preferences ordered by weight, then by name: the order in the field "cannot be
 /// relied upon" (§12.5.4). On the stack, since hits must not allocate.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Preferences<'a> {
+pub(in crate::policy) struct Preferences<'a> {
     items: [Preference<'a>; MAX],
     len: usize,
 }
@@ -21,7 +21,7 @@ pub(super) struct Preferences<'a> {
 impl<'a> Preferences<'a> {
     /// Reads the lines of a field. `None` for other fields, and where it is malformed or too
     /// long, so that only what is understood is ever taken for the same.
-    pub(super) fn read(
+    pub(in crate::policy) fn read(
         name: &HeaderName,
         lines: impl IntoIterator<Item = &'a [u8]>,
     ) -> Option<Self> {
@@ -44,7 +44,8 @@ impl<'a> Preferences<'a> {
         Some(this)
     }
 
-    fn items(&self) -> &[Preference<'a>] {
+    /// All of them in that order, names as they are spelled.
+    pub(in crate::policy) fn items(&self) -> &[Preference<'a>] {
         &self.items[..self.len]
     }
 

@@ -1,0 +1,243 @@
+//! What a gateway does to a message that it forwards: RFC 9110 §7.6 and §10.1.4,
+//! RFC 8586. Neither is done to what travels between nodes of one cluster: they
+//! are one recipient.
+
+use super::fields::date::HttpDate;
+use super::fields::list::{is_token, members, trim};
+use super::fields::{MAX_DELTA_SECONDS, connection, delta_seconds, seconds};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
+use std::time::{Duration, SystemTime};
+
+const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+
+/// The parameter of our member of CDN-Loop that tells one cluster from another.
+const CLUSTER: &str = "cluster";
+
+/// Who forwards: our name in Via, and the name of our cluster beside it in CDN-Loop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hop {
+    name: String,
+    cluster: String,
+}
+
+impl Hop {
+    /// Takes a pseudonym for Via and CDN-Loop, and the cluster's name. All nodes of
+    /// a cluster have the same, clusters in one chain have different ones.
+    ///
+    /// # Errors
+    /// Names the one that is no token (RFC 9110 §5.6.2) of at most 64 bytes.
+    pub fn new(name: &str, cluster: &str) -> Result<Self, String> {
+        for (key, value) in [("name", name), ("cluster", cluster)] {
+            if !is_token(value.as_bytes()) || value.len() > 64 {
+                return Err(format!("{key}: {value:?} is no token of 1 to 64 bytes"));
+            }
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            cluster: cluster.to_owned(),
+        })
+    }
+
+    /// Our member of Via (§7.6.3) for a message of this version.
+    fn via(&self, received: Version) -> HeaderValue {
+        let version = match received {
+            Version::HTTP_09 => "0.9",
+            Version::HTTP_10 => "1.0",
+            // "The minor version 0 is implied" (§2.5).
+            Version::HTTP_2 => "2.0",
+            Version::HTTP_3 => "3.0",
+            _ => "1.1",
+        };
+        HeaderValue::try_from(format!("{version} {}", self.name)).expect("a token is a value")
+    }
+
+    /// Our member of CDN-Loop.
+    fn cdn_info(&self) -> HeaderValue {
+        let text = format!("{}; {CLUSTER}={}", self.name, self.cluster);
+        HeaderValue::try_from(text).expect("tokens are a value")
+    }
+
+    /// Whether a member of CDN-Loop is ours. Names of hosts have no case, so none
+    /// has; a value may be a token or a quoted string.
+    fn is_ours(&self, member: &[u8]) -> bool {
+        let mut parts = member.split(|&byte| byte == b';').map(trim);
+        let named = parts
+            .next()
+            .is_some_and(|id| id.eq_ignore_ascii_case(self.name.as_bytes()));
+        named
+            && parts.any(|parameter| {
+                let equals = parameter.iter().position(|&byte| byte == b'=');
+                let (name, value) = parameter.split_at(equals.unwrap_or(parameter.len()));
+                let value = value.strip_prefix(b"=").unwrap_or_default();
+                let unquoted = value
+                    .strip_prefix(b"\"")
+                    .and_then(|v| v.strip_suffix(b"\""));
+                name.eq_ignore_ascii_case(CLUSTER.as_bytes())
+                    && unquoted
+                        .unwrap_or(value)
+                        .eq_ignore_ascii_case(self.cluster.as_bytes())
+            })
+    }
+}
+
+/// Why a request must not be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotForwarded {
+    /// It has passed this cluster before: answer 508 (Loop Detected) or 502.
+    #[error("the request has passed this cluster before (CDN-Loop)")]
+    Loop,
+    /// Its Max-Forwards is zero: "the intermediary MUST respond as the final
+    /// recipient" (RFC 9110 §7.6.2).
+    #[error("the request may not be forwarded any more (Max-Forwards)")]
+    MaxForwards,
+}
+
+/// Prepares a request for the next hop towards the origin, once, in place.
+///
+/// Removes what was meant for this connection, with Proxy-* and HTTP2-Settings;
+/// counts Max-Forwards down; adds our members to Via and CDN-Loop. `received` is
+/// the version of the client's request, `next` that of ours if it is known: only
+/// then `TE: trailers` goes along, since on HTTP/1.1 it needs a connection option.
+///
+/// # Errors
+/// [`NotForwarded`]: then the fields are as they were. What nodes of a cluster ask
+/// each other does not come through here, so our own name there once is a loop.
+pub fn request(
+    method: &Method,
+    fields: &mut HeaderMap,
+    hop: &Hop,
+    received: Version,
+    next: Option<Version>,
+) -> Result<(), NotForwarded> {
+    if is_loop(fields, hop) {
+        return Err(NotForwarded::Loop);
+    }
+    count_down(method, fields)?;
+    let trailers = fields
+        .get_all(header::TE)
+        .iter()
+        .flat_map(|line| members(line.as_bytes()))
+        .any(|member| member.eq_ignore_ascii_case(b"trailers"));
+    connection::strip_request(fields);
+    let ours: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| is_ours(name))
+        .cloned()
+        .collect();
+    for name in ours {
+        fields.remove(name);
+    }
+    if let Some(next) = next.filter(|_| trailers) {
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        if next <= Version::HTTP_11 {
+            fields.insert(header::CONNECTION, HeaderValue::from_static("TE"));
+        }
+    }
+    fields.append(header::VIA, hop.via(received));
+    fields.append(CDN_LOOP, hop.cdn_info());
+    Ok(())
+}
+
+/// Prepares a response for the client, once, when it is sent: what is stored keeps
+/// the Via of the hops before us. `received` is the version in which it came.
+pub fn response(fields: &mut HeaderMap, hop: &Hop, received: Version) {
+    connection::strip_response(fields);
+    fields.append(header::VIA, hop.via(received));
+}
+
+/// Whether CDN-Loop holds our name and our cluster's (RFC 8586 §2).
+///
+/// "The CDN-Loop header field can be generated by any client, and therefore its
+/// contents cannot be trusted" (§3): who writes our name there fails, and nobody
+/// else may fail with him. So ask this before a request joins others in a fill.
+pub fn is_loop(fields: &HeaderMap, hop: &Hop) -> bool {
+    fields
+        .get_all(CDN_LOOP)
+        .iter()
+        .flat_map(|line| members(line.as_bytes()))
+        .any(|member| hop.is_ours(member))
+}
+
+/// Max-Forwards, §7.6.2: of TRACE and OPTIONS only. What is no number, or said
+/// twice, says nothing.
+fn count_down(method: &Method, fields: &mut HeaderMap) -> Result<(), NotForwarded> {
+    if !matches!(*method, Method::TRACE | Method::OPTIONS) {
+        return Ok(());
+    }
+    let mut lines = fields.get_all(header::MAX_FORWARDS).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return Ok(());
+    };
+    match delta_seconds(line.as_bytes()) {
+        None => Ok(()),
+        Some(0) => Err(NotForwarded::MaxForwards),
+        Some(left) => {
+            // "The lesser of a) the received value decremented by one (1) or b) the
+            // recipient's maximum supported value": ours is 2^31 - 1.
+            let left = HeaderValue::from(left.min(MAX_DELTA_SECONDS) - 1);
+            fields.insert(header::MAX_FORWARDS, left);
+            Ok(())
+        }
+    }
+}
+
+/// Fields meant for a proxy, or for the switch to another protocol with us. `Proxy`
+/// itself is no field of HTTP, but origins that run scripts take it for a setting.
+fn is_ours(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "proxy" || name.starts_with("proxy-") || name == "http2-settings"
+}
+
+/// Request fields that origins and their frameworks act on, though they are neither
+/// part of the URL nor named by Vary: another host, another path, another method.
+/// X-Forwarded-For and X-Forwarded-Proto stay: proxies before us set them.
+const UNKEYED: [HeaderName; 15] = [
+    HeaderName::from_static("forwarded"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-path"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-prefix"),
+    HeaderName::from_static("x-forwarded-scheme"),
+    HeaderName::from_static("x-forwarded-server"),
+    HeaderName::from_static("x-host"),
+    HeaderName::from_static("x-http-method"),
+    HeaderName::from_static("x-http-method-override"),
+    HeaderName::from_static("x-method-override"),
+    HeaderName::from_static("x-original-host"),
+    HeaderName::from_static("x-original-url"),
+    HeaderName::from_static("x-rewrite-url"),
+    HeaderName::from_static("x-wap-profile"),
+];
+
+/// Removes from a GET or HEAD request what would let its sender choose what others
+/// get for the same key. `keyed` are the fields that are in the key
+/// ([`KeyRules::headers`](super::KeyRules::headers)): those stay. What a request of
+/// another method brings is answered to it alone, so there all stay.
+pub fn strip_unkeyed(method: &Method, fields: &mut HeaderMap, keyed: &[HeaderName]) {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return;
+    }
+    for name in UNKEYED {
+        if !keyed.contains(&name) {
+            fields.remove(name);
+        }
+    }
+}
+
+/// The longest that an origin's Retry-After is obeyed.
+pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
+
+/// How long the origin asks not to be asked again, RFC 9110 §10.2.3: seconds or a
+/// date, which is zero if it has passed; at most [`MAX_RETRY_AFTER`]. `None` if it is
+/// neither or said twice. `wall` is when the response came.
+pub fn retry_after(fields: &HeaderMap, wall: SystemTime) -> Option<Duration> {
+    let mut lines = fields.get_all(header::RETRY_AFTER).iter();
+    let (value, None) = (lines.next()?.as_bytes(), lines.next()) else {
+        return None;
+    };
+    let wait = match delta_seconds(value) {
+        Some(delta) => seconds(delta),
+        None => HttpDate::parse(value, wall)?.since(HttpDate::from(wall)),
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
