@@ -9,6 +9,8 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::policy;
+
 mod routes;
 mod size;
 pub use routes::{RouteConfig, UpstreamConfig};
@@ -30,6 +32,8 @@ pub struct Config {
     pub origin: OriginConfig,
     /// Who may be reached.
     pub egress: EgressConfig,
+    /// What RFC 9111 leaves to the cache's operator, for targets whose route says nothing else.
+    pub cache: policy::Settings,
     /// Rules for some targets; the first that matches counts. At most 1,024.
     pub routes: Vec<RouteConfig>,
     /// Servers that answer for an origin, by the name that routes use. At most 256.
@@ -126,9 +130,6 @@ pub struct StoreConfig {
     pub capacity: ByteSize,
     /// Part of `capacity` for hot copies: much-asked responses of other owners, in percent, 0–20.
     pub hot_percent: u8,
-    /// Whether a response with Set-Cookie may be shared when its freshness is explicit (RFC 9111
-    /// §7.3). Off: only when it says `public` or `s-maxage`.
-    pub set_cookie: bool,
 }
 
 impl Default for StoreConfig {
@@ -136,7 +137,6 @@ impl Default for StoreConfig {
         Self {
             capacity: ByteSize::mib(256),
             hot_percent: 3,
-            set_cookie: false,
         }
     }
 }
@@ -383,6 +383,7 @@ impl Config {
 
     fn check_routes(&self) -> Result<(), String> {
         let (routes, upstreams) = (&self.routes, &self.upstreams);
+        self.cache.check().map_err(|why| format!("cache.{why}"))?;
         bound(
             routes.len() <= 1024,
             "routes",

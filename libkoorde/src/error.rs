@@ -54,6 +54,13 @@ pub enum FetchError {
     /// The fill that was waited for ended without a word: this node is stopping.
     #[error("this node is stopping")]
     Stopping,
+    /// The request has passed this node before (CDN-Loop, RFC 8586): the origin, or a proxy before
+    /// it, sent it back to us.
+    #[error("the request has come back to this node (CDN-Loop)")]
+    Loop,
+    /// Its Max-Forwards is 0: the recipient is to answer it (RFC 9110 §7.6.2).
+    #[error("the request may not be forwarded any more (Max-Forwards)")]
+    MaxForwards,
     /// The request said `only-if-cached` (RFC 9111 §5.2.1.7), or a peer only wanted what is
     /// stored, and there is nothing to answer with.
     #[error("not stored")]

@@ -44,6 +44,8 @@ pub struct Settings {
     pub origin: OriginConfig,
     /// Who may be reached.
     pub egress: EgressConfig,
+    /// What RFC 9111 leaves to the cache's operator, for targets whose route says nothing else.
+    pub cache: libkoorde::policy::Settings,
     /// Rules for some targets; the first that matches counts. At most 1,024.
     pub routes: Vec<RouteConfig>,
     /// Servers that answer for an origin, by the name that routes use. At most 256.
@@ -71,6 +73,7 @@ impl Settings {
             fetch: self.fetch.clone(),
             origin: self.origin.clone(),
             egress: self.egress.clone(),
+            cache: self.cache.clone(),
             routes: self.routes.clone(),
             upstreams: self.upstreams.clone(),
         }

@@ -104,7 +104,7 @@ fn lists_are_separated_by_commas_or_written_as_json() {
 fn a_value_is_read_as_what_its_key_needs() {
     let variables = [
         ("KOORDE_NODE__NAME", "123"),
-        ("KOORDE_STORE__SET_COOKIE", "true"),
+        ("KOORDE_CACHE__STRIP_UNKEYED", "false"),
         ("KOORDE_HTTP__TLS__CERT", ""),
         ("KOORDE_TELEMETRY__SAMPLE_RATIO", "1"),
         ("KOORDE_SHUTDOWN__DELAY", "250ms"),
@@ -114,7 +114,7 @@ fn a_value_is_read_as_what_its_key_needs() {
     ];
     let settings = load(None, &variables, &[]).expect("all is well").settings;
     assert_eq!(settings.node.name, "123");
-    assert!(settings.store.set_cookie && settings.http.tls.cert.is_none());
+    assert!(!settings.cache.strip_unkeyed && settings.http.tls.cert.is_none());
     assert_eq!(settings.telemetry.sample_ratio, 1.0);
     assert_eq!(settings.shutdown.delay.as_millis(), 250);
     assert_eq!(settings.store.capacity, ByteSize::mib(4));

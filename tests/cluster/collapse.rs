@@ -152,10 +152,8 @@ async fn a_head_does_not_make_the_gets_that_follow_fly_alone() {
     let cluster = Cluster::start(3).await;
     let url = origin.url("/head-first");
     for node in &cluster.nodes {
-        let head = libkoorde::Request {
-            method: http::Method::HEAD,
-            ..get(&url)
-        };
+        let mut head = get(&url);
+        head.method = http::Method::HEAD;
         fetch(node, head).await.expect("an answer");
     }
     let before = origin.count("/head-first");

@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, response};
 use libkoorde::policy::fields::date::HttpDate;
 use libkoorde::policy::{
-    Exchange, HeadUpdate, Heuristic, Now, Reuse, SetCookie, Settings, StoredHead, precondition,
-    range, reuse, storing, validation,
+    Exchange, HeadUpdate, Now, Reuse, SetCookie, Settings, StoredHead, precondition, range, reuse,
+    storing, validation,
 };
 use std::time::{Duration, Instant, SystemTime};
 
@@ -139,12 +139,9 @@ impl Story {
             "store-set-cookie=explicit-freshness" => {
                 settings.store_set_cookie = SetCookie::ExplicitFreshness;
             }
-            "heuristic=off" => settings.heuristic = None,
+            "heuristic=off" => settings.heuristic.percent = 0,
             "heuristic-errors=off" => {
-                settings.heuristic = Some(Heuristic {
-                    errors: false,
-                    ..Heuristic::default()
-                });
+                settings.heuristic.errors = false;
             }
             "s-maxage-revalidates=no" => settings.s_maxage_revalidates = false,
             _ => {

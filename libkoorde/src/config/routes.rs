@@ -5,7 +5,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{bound, within};
+use super::{ByteSize, bound, within};
+use crate::policy::{Bypass, KeyRules, Settings};
 
 /// Rules for the targets of one host and path prefix, through whatever door they come. Of several
 /// routes that match, the first counts.
@@ -25,6 +26,18 @@ pub struct RouteConfig {
     pub tenant: String,
     /// Whether several requests for one key wait for one fill (request collapsing).
     pub collapse: bool,
+    /// What of a request goes into its cache key.
+    pub key: KeyRules,
+    /// Requests that go past the cache, both ways.
+    pub bypass: Bypass,
+    /// Whether Accept-Encoding is reduced to what of zstd, br, gzip and identity the client
+    /// accepts, in one spelling, so that a response has few variants.
+    pub normalise_encoding: bool,
+    /// The size of slices: what is larger is fetched and stored in slices of it, each under a key of
+    /// its own. 0: whole; else 64 KiB – 16 MiB, a usual size is 1 MiB. For origins that answer Range.
+    pub slice: ByteSize,
+    /// What RFC 9111 leaves to the operator. Default: as in the section `cache`.
+    pub cache: Option<Settings>,
 }
 
 impl Default for RouteConfig {
@@ -35,6 +48,11 @@ impl Default for RouteConfig {
             upstream: None,
             tenant: String::new(),
             collapse: true,
+            key: KeyRules::default(),
+            bypass: Bypass::default(),
+            normalise_encoding: false,
+            slice: ByteSize(0),
+            cache: None,
         }
     }
 }
@@ -98,6 +116,17 @@ impl RouteConfig {
             let rule = "a host, or *. and a host";
             bound(ok, &format!("{key}.host"), host, rule)?;
         }
+        self.key.check().map_err(|why| format!("{key}.key.{why}"))?;
+        self.bypass
+            .check()
+            .map_err(|why| format!("{key}.bypass.{why}"))?;
+        if let Some(cache) = &self.cache {
+            cache.check().map_err(|why| format!("{key}.cache.{why}"))?;
+        }
+        let slice = self.slice;
+        let ok = slice.0 == 0 || (ByteSize::kib(64)..=ByteSize::mib(16)).contains(&slice);
+        let rule = "0, or 64KiB to 16MiB";
+        bound(ok, &format!("{key}.slice"), &slice, rule)?;
         let ok = self.tenant.len() <= 253;
         bound(
             ok,

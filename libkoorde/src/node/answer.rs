@@ -7,14 +7,17 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
 use http_body::{Frame, SizeHint};
 
 use super::{Request, origin::OriginBody, relay::Reader};
 use crate::{
     error::BodyError,
     outcome::{CacheResult, Outcome, Tier},
-    policy::{Carried, Forward, Member, Now, StoredHead, precondition, range, range::Satisfy},
+    policy::{
+        Carried, Forward, Hop, Member, Now, StoredHead, forwarding, precondition, range,
+        range::Satisfy,
+    },
     store::Stored,
 };
 
@@ -198,13 +201,15 @@ impl Answer {
     }
 
     /// As an HTTP response; [`Outcome`] is an extension of it.
-    pub(crate) fn into_response(self) -> Response<Body> {
+    pub(crate) fn into_response(self, hop: &Hop) -> Response<Body> {
         let mut response = Response::new(self.body);
         *response.status_mut() = self.status;
         *response.headers_mut() = self.fields;
         for member in self.cache_status {
             response.headers_mut().append(header::CACHE_STATUS, member);
         }
+        // In which version it came to whoever fetched it is not kept: the one that caches speak.
+        forwarding::response(response.headers_mut(), hop, Version::HTTP_11);
         response.extensions_mut().insert(self.outcome);
         response
     }

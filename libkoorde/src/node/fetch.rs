@@ -30,7 +30,7 @@ use crate::{
     error::FetchError,
     flight::{Joined, Landing},
     outcome::{CacheResult, Outcome, Tier},
-    policy::{CacheKey, Forward, Now, Reuse, reuse},
+    policy::{CacheKey, Forward, Now, Reuse, forwarding, reuse},
     ring::protocol::Member,
     store::Stored,
 };
@@ -48,12 +48,18 @@ impl Inner {
     /// Answers one request and counts it.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
-        request: Request,
+        mut request: Request,
         hop: Hop,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
-        if !matches!(request.method, Method::GET | Method::HEAD) {
-            return self.pass(request, no_body()).await;
+        if hop == Hop::Client {
+            let route = self.routes.find(&request.target);
+            route.prepare(&mut request);
+            if !matches!(request.method, Method::GET | Method::HEAD)
+                || route.bypass.applies(&request.target, &request.fields)
+            {
+                return self.pass(request, no_body()).await;
+            }
         }
         let answer = self.answer(request, hop, timeout).await;
         let outcome = match &answer {
@@ -77,9 +83,13 @@ impl Inner {
         hop: Hop,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
+        // Before it joins others: it might wait for itself, and only who forged it is to fail by it.
+        if forwarding::is_loop(&request.fields, &self.hop) {
+            return Err(FetchError::Loop);
+        }
         let now = clock::now();
         let route = Arc::clone(self.routes.find(&request.target));
-        let key = route.key(&request.target);
+        let key = route.key(&request);
         let variants = self.store.get(&key);
         let reuse = decide(&request, variants.as_deref(), now);
         if let Reuse::Fresh { index } = reuse
@@ -135,7 +145,7 @@ impl Inner {
 
     /// The cache key of a request, by the rules of its route.
     pub(crate) fn key(&self, request: &Request) -> CacheKey {
-        self.routes.find(&request.target).key(&request.target)
+        self.routes.find(&request.target).key(request)
     }
 
     fn hit(

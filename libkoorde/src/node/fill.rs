@@ -147,7 +147,9 @@ impl Fill {
     async fn ask_origin(&mut self) {
         let request = self.miss.request.clone();
         let mut fields = request.fields.clone();
-        connection::strip_request(&mut fields);
+        if let Err(error) = self.node.forwarded(&request, &mut fields) {
+            return self.relay().head(Err(error.into()));
+        }
         let is_conditional = match &self.miss.stale {
             Some(stale) if request.method == Method::GET => {
                 validation::conditional(&mut fields, &stale.head)
@@ -213,6 +215,7 @@ impl Fill {
             storing::decide(method, fields, head, exchange, &self.miss.route.policy).ok()
         };
         let mut storable = decide(&answer.head, &answer.exchange)?;
+        self.jitter(&mut storable);
         for (head, exchange) in &answer.redirects {
             let redirect = decide(head, exchange)?;
             let left = redirect.lifetime.saturating_sub(redirect.initial_age);
@@ -220,6 +223,13 @@ impl Fill {
             storable.lifetime = storable.lifetime.min(lifetime);
         }
         Some(storable)
+    }
+
+    /// What was stored in one moment shall not expire in one. The same key always has the same part
+    /// taken off, so nodes agree.
+    fn jitter(&self, head: &mut StoredHead) {
+        let id = self.node.hasher.key_id(self.miss.key.as_bytes()).0;
+        head.jitter((id >> 64) as u64, self.miss.route.policy.jitter_percent);
     }
 
     /// RFC 9111 §4.3.4. A 304 that does not fit the stored response answers a question that was
@@ -233,7 +243,8 @@ impl Fill {
         let fields = self.miss.request.fields.clone();
         let settings = &self.miss.route.policy;
         match validation::freshen(&stale.head, &fields, &answer.head, exchange, settings) {
-            Some(head) => {
+            Some(mut head) => {
+                self.jitter(&mut head);
                 count(&self.node.metrics.fills, "freshened");
                 let leaves = head.refused().is_some_and(|reason| !reason.is_of_request());
                 let keeps = head.refused().is_none();

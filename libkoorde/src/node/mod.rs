@@ -26,6 +26,7 @@ use crate::{
     flight::Flights,
     id::Hasher,
     metrics::{Metrics, count},
+    policy,
     ring::{self, Phase, Ring, RingConfig, RingView},
     store::Store,
 };
@@ -102,6 +103,8 @@ pub(crate) struct Inner {
     cluster: String,
     hasher: Hasher,
     routes: Routes,
+    /// How this node signs what it forwards.
+    hop: policy::Hop,
     /// Responses of keys that are ours.
     store: Store,
     /// Hot copies: responses of other owners, admitted by how often they are asked for.
@@ -181,8 +184,9 @@ impl Node {
                 node: config.node.name.as_str().into(),
             },
             cluster,
-            hasher,
             routes,
+            hop: sign(&hasher, &config.node.name, address),
+            hasher,
             store: Store::new(capacity - hot, {
                 let metrics = Arc::clone(&metrics);
                 move |cause| count(&metrics.evictions, cause)
@@ -226,7 +230,7 @@ impl Node {
         self.inner
             .fetch(request, Hop::Client, timeout)
             .await
-            .map(answer::Answer::into_response)
+            .map(|answer| answer.into_response(&self.inner.hop))
     }
 
     /// The same for a request with a body, of whatever method. What has one is never answered from
@@ -246,7 +250,7 @@ impl Node {
         self.inner
             .pass(request, body)
             .await
-            .map(answer::Answer::into_response)
+            .map(|answer| answer.into_response(&self.inner.hop))
     }
 
     /// Where peers are told to reach this node.
@@ -353,6 +357,12 @@ impl fmt::Debug for Inner {
             .field("name", &self.name.node)
             .finish_non_exhaustive()
     }
+}
+
+/// Pods of two clusters may have one name, but not one address too.
+fn sign(hasher: &Hasher, name: &str, address: SocketAddr) -> policy::Hop {
+    let node = hasher.node_id(&format!("{name} {address}"));
+    policy::Hop::new("koorde", &format!("{:016x}", node.0)).expect("hexadecimal digits are a token")
 }
 
 fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<Ring, StartError> {

@@ -104,6 +104,11 @@ impl Fill {
             target: self.miss.request.target.to_string(),
             method: self.miss.request.method.to_string(),
             fields: wire::fields(&fields),
+            slice: self
+                .miss
+                .request
+                .slice
+                .map_or(0, |slice| slice.saturating_add(1)),
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             mode: mode.into(),
             traceparent: text("traceparent").to_owned(),

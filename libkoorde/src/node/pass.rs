@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use tracing::{Instrument, info_span};
 
 use super::{
@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::FetchError,
     outcome::{CacheResult, Outcome, Tier},
-    policy::{Forward, Member, fields::connection, invalidation},
+    policy::{Forward, Member, NotForwarded, fields::connection, forwarding, invalidation},
 };
 
 impl Inner {
@@ -38,6 +38,19 @@ impl Inner {
         answer
     }
 
+    /// Makes these fields of a request ready for the next hop (RFC 9110 §7.6).
+    pub(crate) fn forwarded(
+        &self,
+        request: &Request,
+        fields: &mut HeaderMap,
+    ) -> Result<(), FetchError> {
+        let done = forwarding::request(&request.method, fields, &self.hop, request.version, None);
+        done.map_err(|why| match why {
+            NotForwarded::Loop => FetchError::Loop,
+            NotForwarded::MaxForwards => FetchError::MaxForwards,
+        })
+    }
+
     async fn ask_origin_alone(
         self: &Arc<Self>,
         request: Request,
@@ -45,7 +58,7 @@ impl Inner {
     ) -> Result<Answer, FetchError> {
         let route = self.routes.find(&request.target);
         let mut fields = request.fields.clone();
-        connection::strip_request(&mut fields);
+        self.forwarded(&request, &mut fields)?;
         let span = info_span!("origin", server.address = %request.target.authority());
         (self.propagation.inject)(&span, &mut fields);
         let outgoing = Outgoing {

@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use tower::BoxError;
 
@@ -18,19 +18,25 @@ pub struct Request {
     pub target: Target,
     /// The client's fields; those of its connection are not sent on.
     pub fields: HeaderMap,
+    /// The version in which the client sent it, for Via (RFC 9110 §7.6.3).
+    pub version: Version,
     /// Who takes the origin's interim responses (1xx), if anybody.
     pub interim: Option<Interim>,
+    /// A slice of its response's body, counted from 0: only we ask for one.
+    pub(crate) slice: Option<u64>,
 }
 
 impl Request {
-    /// A request whose interim responses nobody takes.
+    /// An HTTP/1.1 request whose interim responses nobody takes.
     #[must_use]
     pub fn new(method: Method, target: Target, fields: HeaderMap) -> Self {
         Self {
             method,
             target,
             fields,
+            version: Version::HTTP_11,
             interim: None,
+            slice: None,
         }
     }
 }

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use super::Request;
 use crate::{
     config::{Config, RouteConfig},
-    policy::{CacheKey, SetCookie, Settings, Target},
+    policy::{Bypass, CacheKey, KeyRules, Settings, Target, encoding, forwarding},
 };
 
 /// The rules of one route.
@@ -17,6 +18,11 @@ pub(crate) struct Route {
     pub(crate) tenant: String,
     pub(crate) collapse: bool,
     pub(crate) policy: Settings,
+    pub(crate) bypass: Bypass,
+    /// Bytes of a slice, if bodies are fetched in slices.
+    pub(crate) slice: Option<u64>,
+    key: KeyRules,
+    normalise_encoding: bool,
 }
 
 /// All routes, in order; behind them the one for every other target.
@@ -30,21 +36,17 @@ impl Routes {
     /// # Errors
     /// A route names an upstream that is not configured.
     pub(crate) fn new(config: &Config) -> Result<Self, String> {
-        let policy = Settings {
-            store_set_cookie: if config.store.set_cookie {
-                SetCookie::ExplicitFreshness
-            } else {
-                SetCookie::PublicOnly
-            },
-            ..Settings::default()
-        };
         let route = |from: &RouteConfig| Route {
             host: from.host.as_ref().map(|host| host.to_ascii_lowercase()),
             prefix: from.prefix.trim_end_matches('/').to_owned(),
             upstream: from.upstream.clone(),
             tenant: from.tenant.clone(),
             collapse: from.collapse,
-            policy: policy.clone(),
+            policy: from.cache.clone().unwrap_or_else(|| config.cache.clone()),
+            bypass: from.bypass.clone(),
+            slice: (from.slice.0 > 0).then_some(from.slice.0),
+            key: from.key.clone(),
+            normalise_encoding: from.normalise_encoding,
         };
         Ok(Self {
             routes: config
@@ -80,8 +82,21 @@ impl Route {
         host && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// The cache key of a request for this target.
-    pub(crate) fn key(&self, target: &Target) -> CacheKey {
-        CacheKey::new(&self.tenant, target)
+    /// The cache key of a request of this route.
+    pub(crate) fn key(&self, request: &Request) -> CacheKey {
+        let (target, fields) = (&request.target, &request.fields);
+        self.key.key(&self.tenant, target, fields, request.slice)
+    }
+
+    /// Changes a client's request before anything is decided about it, so that what is looked up is
+    /// what is sent.
+    pub(crate) fn prepare(&self, request: &mut Request) {
+        if self.normalise_encoding {
+            encoding::normalise_accept_encoding(&mut request.fields);
+        }
+        if self.policy.strip_unkeyed {
+            let keyed = &self.key.headers;
+            forwarding::strip_unkeyed(&request.method, &mut request.fields, keyed);
+        }
     }
 }

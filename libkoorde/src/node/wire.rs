@@ -66,7 +66,9 @@ pub(crate) fn request(asked: proto::FetchRequest) -> Result<Request, String> {
         "HEAD" => Method::HEAD,
         other => return Err(format!("method {other:?}: must be GET or HEAD")),
     };
-    Ok(Request::new(method, target, field_map(asked.fields)?))
+    let mut request = Request::new(method, target, field_map(asked.fields)?);
+    request.slice = asked.slice.checked_sub(1);
+    Ok(request)
 }
 
 /// What an operator asks about.
@@ -190,14 +192,17 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
+        FetchError::Loop | FetchError::MaxForwards => Kind::Loop,
     };
     let (message, milliseconds) = match error {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
         FetchError::Origin(why) => (why.clone(), 0),
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
-        FetchError::Overloaded(_) | FetchError::Stopping | FetchError::NotStored => {
-            (error.to_string(), 0)
-        }
+        FetchError::Overloaded(_)
+        | FetchError::Stopping
+        | FetchError::NotStored
+        | FetchError::Loop
+        | FetchError::MaxForwards => (error.to_string(), 0),
     };
     proto::Failed {
         kind: kind.into(),
@@ -221,6 +226,7 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         }
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
         Kind::NotStored => FetchError::NotStored,
+        Kind::Loop => FetchError::Loop,
         Kind::Origin | Kind::Unspecified => FetchError::Origin(failed.message.clone()),
     }
 }

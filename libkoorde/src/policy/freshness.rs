@@ -106,7 +106,10 @@ fn heuristic(
     received: SystemTime,
     settings: &Settings,
 ) -> Option<Duration> {
-    let rule = settings.heuristic?;
+    let rule = settings.heuristic;
+    if rule.percent == 0 {
+        return None;
+    }
     // `public` lets any success be guessed at, but not an error: one bad minute
     // of the origin would stay for a day.
     let error = status.is_client_error() || status.is_server_error();

@@ -12,9 +12,9 @@ use std::time::Duration;
 pub struct Settings {
     /// When a response with Set-Cookie may be shared. Default: [`SetCookie::PublicOnly`].
     pub store_set_cookie: SetCookie,
-    /// How long a response without explicit freshness is fresh; `None`: never.
+    /// How long a response without explicit freshness is fresh.
     /// Default: a tenth of its age since Last-Modified, at most a day.
-    pub heuristic: Option<Heuristic>,
+    pub heuristic: Heuristic,
     /// Targeted fields (RFC 9213) that speak to this cache, most specific first,
     /// for example `cdn-cache-control`. Default: none, because a cache that is not
     /// a CDN acting for that origin has to ignore the field of CDNs.
@@ -46,7 +46,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             store_set_cookie: SetCookie::default(),
-            heuristic: Some(Heuristic::default()),
+            heuristic: Heuristic::default(),
             targets: Vec::new(),
             s_maxage_revalidates: true,
             ttl: Ttl::default(),
@@ -63,9 +63,8 @@ impl Settings {
     /// # Errors
     /// Names the key and the value.
     pub fn check(&self) -> Result<(), String> {
-        if let Some(rule) = self.heuristic
-            && rule.percent > 100
-        {
+        let rule = self.heuristic;
+        if rule.percent > 100 {
             return Err(format!(
                 "heuristic.percent: {} is more than 100",
                 rule.percent
@@ -101,7 +100,7 @@ pub enum SetCookie {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Heuristic {
-    /// The part in per cent, at most 100. Default: 10.
+    /// The part in per cent, at most 100; 0: such a response is never fresh. Default: 10.
     pub percent: u32,
     /// The longest lifetime to guess. Default: one day.
     #[serde(with = "humantime_serde")]

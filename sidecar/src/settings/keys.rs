@@ -178,7 +178,7 @@ mod tests {
     fn kinds_and_defaults_are_those_of_the_structures() {
         for (name, kind, default) in [
             ("ring.seeds", Kind::List, ""),
-            ("store.set_cookie", Kind::Boolean, "false"),
+            ("cache.strip_unkeyed", Kind::Boolean, "true"),
             ("store.capacity", Kind::Text, "256MiB"),
             ("node.weight", Kind::Integer, "100"),
             ("node.role", Kind::Text, "member"),
