@@ -7,12 +7,15 @@
 //!   what the cache has to do (`freshness.txt`, `reuse.txt` …). Its words are
 //!   explained in `README.txt`.
 //! * [`rows`] runs those that map a value to a value (`dates.txt`, `key.txt` …).
-//! * [`properties`] holds what must be true of any bytes whatever, among it that
-//!   nothing is reused which [`reference`], a slow and careful reading of the same
-//!   rules, says must not be.
+//! * [`properties`] holds what must be true of any bytes whatever, [`part_properties`]
+//!   what must be of ranges and parts.
+//! * [`reuse_properties`]: nothing is reused which [`reference`], a slow and careful
+//!   reading of the same rules, says must not be.
 
+mod part_properties;
 mod properties;
 mod reference;
+mod reuse_properties;
 mod rows;
 mod scenario;
 
@@ -35,6 +38,7 @@ scenarios! {
     when_stale_may_be_served: "stale.txt",
     what_the_client_has_already: "precondition.txt",
     which_part_the_client_wants: "range.txt",
+    what_may_be_done_with_parts: "parts.txt",
     targeted_fields: "targeted.txt",
 }
 

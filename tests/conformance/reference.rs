@@ -49,7 +49,7 @@ pub(crate) fn forbids(case: &Case) -> Option<&'static str> {
                 }
             }
         }
-        forbids_time(case, &response, &wants)
+        forbids_part(case).or_else(|| forbids_time(case, &response, &wants))
     })
 }
 
@@ -57,8 +57,10 @@ pub(crate) fn forbids(case: &Case) -> Option<&'static str> {
 fn forbids_storing(case: &Case, response: &[String]) -> Option<&'static str> {
     let shared = has(response, "public") || number(response, "s-maxage").is_some();
     let first = directives(&case.first);
-    if matches!(case.status, 100..=199 | 206 | 304) {
+    if matches!(case.status, 100..=199 | 304) {
         Some("status")
+    } else if case.status == 206 && (enclosed(case).is_none() || asked(&case.first).is_none()) {
+        Some("a 206 that cannot be understood, or that nobody asked for")
     } else if has(response, "no-store") || has(&first, "no-store") {
         Some("no-store")
     } else if has(response, "private") {
@@ -75,6 +77,62 @@ fn forbids_storing(case: &Case, response: &[String]) -> Option<&'static str> {
     } else {
         None
     }
+}
+
+/// RFC 9111 §3.3: of a part, only what is wholly within it.
+fn forbids_part(case: &Case) -> Option<&'static str> {
+    let (first, last, complete) = enclosed(case).filter(|_| case.status == 206)?;
+    if first == 0 && complete == Some(last + 1) {
+        return None;
+    }
+    let Some(ranges) = asked(&case.second) else {
+        return Some("the whole is asked for");
+    };
+    let etag = values(&case.response, "etag").next();
+    if values(&case.second, "if-range").any(|tag| Some(tag) != etag) {
+        return Some("if-range, so that the whole is asked for");
+    }
+    // Stricter than the RFC: several parts of what has no length are not sent.
+    if complete.is_none() && ranges.len() > 1 {
+        return Some("several ranges, and the length is not known");
+    }
+    let mut satisfiable = 0;
+    for (from, to) in ranges {
+        let (from, to) = match (from, to, complete) {
+            (Some(from), Some(to), None) => (from, to),
+            (_, _, None) => return Some("it depends on the length, which is not known"),
+            (Some(from), to, Some(n)) => (from, to.unwrap_or(n).min(n - 1)),
+            (None, suffix, Some(n)) => (n - suffix.unwrap_or(0).min(n), n - 1),
+        };
+        if complete.is_some_and(|n| from >= n) {
+            continue;
+        }
+        satisfiable += 1;
+        if from < first || to > last {
+            return Some("not wholly within the part");
+        }
+    }
+    (satisfiable == 0).then_some("no range of it can be satisfied")
+}
+
+/// First byte, last byte and complete length of a 206.
+fn enclosed(case: &Case) -> Option<(u64, u64, Option<u64>)> {
+    let mut lines = values(&case.response, "content-range");
+    let (range, complete) = lines.next()?.strip_prefix("bytes ")?.split_once('/')?;
+    let (first, last) = range.split_once('-')?;
+    let (first, last) = (first.parse().ok()?, last.parse().ok()?);
+    (lines.next().is_none() && first <= last).then_some((first, last, complete.parse().ok()))
+}
+
+/// First and last position of each range asked for, as they are written.
+fn asked(lines: &[Line]) -> Option<Vec<(Option<u64>, Option<u64>)>> {
+    let set = values(lines, "range").next()?.strip_prefix("bytes=")?;
+    let range = |range: &str| {
+        let (first, last) = range.trim().split_once('-')?;
+        let (first, last) = (first.parse().ok(), last.parse().ok());
+        (first.is_none() || last.is_none() || first <= last).then_some((first, last))
+    };
+    set.split(',').map(range).collect()
 }
 
 /// RFC 9111 §4.2 and §5.2.1, RFC 5861 §3.

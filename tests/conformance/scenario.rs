@@ -1,10 +1,12 @@
 //! Runs the tables that tell stories; their words are in `README.txt`.
 
+mod parts;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, response};
 use libkoorde::policy::fields::date::HttpDate;
 use libkoorde::policy::{
-    Exchange, HeadUpdate, Now, Reuse, SetCookie, Settings, StoredHead, precondition, range, reuse,
-    storing, validation,
+    Exchange, HeadUpdate, Now, Reuse, SetCookie, Settings, StoredHead, precondition, reuse, storing,
+    validation,
 };
 use std::time::{Duration, Instant, SystemTime};
 
@@ -55,6 +57,8 @@ struct Story {
     stored: Vec<StoredHead>,
     chosen: usize,
     length: u64,
+    /// Where the bytes of the last combined body came from.
+    pieces: String,
 }
 
 impl Story {
@@ -74,6 +78,7 @@ impl Story {
             stored: Vec::new(),
             chosen: 0,
             length: 0,
+            pieces: String::new(),
         }
     }
 
@@ -125,6 +130,9 @@ impl Story {
             }
             "length" => rest.parse().map(|length| self.length = length).map_err(bad),
             "range" => self.range(rest),
+            "part" => self.part(rest),
+            "combine" => self.combine(rest),
+            "from" => expect(&self.pieces, rest),
             "collapse:" => {
                 let may = reuse::may_collapse(&self.method, &self.request);
                 expect(if may { "yes" } else { "no" }, rest)
@@ -320,20 +328,6 @@ impl Story {
             stored,
             self.now(),
         ))
-    }
-
-    fn range(&self, expected: &str) -> Outcome {
-        let stored = self.chosen()?;
-        let got = match range::decide(&self.method, &self.request, stored, self.length) {
-            range::Satisfy::Whole => "whole".to_owned(),
-            range::Satisfy::Unsatisfiable => "unsatisfiable".to_owned(),
-            range::Satisfy::Part { start, end } => {
-                let field = range::content_range(start, end, self.length);
-                let positions = text(&field).trim_start_matches("bytes ").to_owned();
-                positions.replace(&format!("/{}", self.length), "")
-            }
-        };
-        expect(&got, expected)
     }
 }
 

@@ -84,7 +84,7 @@ impl Answer {
             Satisfy::Part { start, end } => {
                 fields.insert(
                     header::CONTENT_RANGE,
-                    range::content_range(start, end, stored.length),
+                    range::content_range(start, end, Some(stored.length)),
                 );
                 fields.insert(header::CONTENT_LENGTH, HeaderValue::from(end - start));
                 part(
@@ -101,7 +101,7 @@ impl Answer {
                 fields.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
                 part(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::empty())
             }
-            Satisfy::Whole => {
+            Satisfy::Whole | Satisfy::Parts(_) => {
                 if may_have_body(head.status) {
                     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.length));
                 }

@@ -127,7 +127,7 @@ fn heuristic(
     Some((date.since(modified) * percent / 100).min(rule.max))
 }
 
-/// The statuses of RFC 9110 §15.1 without 206, which is not stored.
+/// The statuses of RFC 9110 §15.1. A 206 is judged as the 200 that it is a part of.
 pub fn is_heuristically_cacheable(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),

@@ -46,12 +46,13 @@
 //! | [`key_rules`], [`bypass`] | what goes into the key, what goes past the cache? | 9111 §2 |
 //! | [`storing`], [`settings`] | may this response be stored? | 9111 §3 |
 //! | [`stored`] | what is kept of it, how old is it now? | 9111 §4.2.3 |
+//! | [`parts`] | which bytes did a 206 bring, and do two of them fit? | 9111 §3.3, §3.4 |
 //! | [`freshness`] | how long is it fresh, how old did it arrive? | 9111 §4.2 |
 //! | [`vary`] | was it selected by this request's fields? | 9111 §4.1 |
 //! | [`reuse`] | may it answer this request? may requests be collapsed? | 9111 §4, 5861 |
 //! | [`validation`] | how is the origin asked, what does its answer change? | 9111 §4.3 |
 //! | [`precondition`] | does the client have it already? | 9110 §13 |
-//! | [`range`] | which part does the client want? | 9110 §14 |
+//! | [`range`], [`multipart`] | which part does the client want, how are several sent? | 9110 §14 |
 //! | [`ttl`] | what does the operator say of lifetimes? | 9111 §4.2, 5861 |
 //! | [`invalidation`] | what does an unsafe request make invalid? | 9111 §4.4, 9875 §3 |
 //! | [`tags`] | by which names can it be purged? | 9875 §2 |
@@ -76,6 +77,8 @@ pub mod freshness;
 pub mod invalidation;
 pub mod key;
 pub mod key_rules;
+pub mod multipart;
+pub mod parts;
 pub mod precondition;
 mod query;
 pub mod range;
@@ -94,6 +97,8 @@ pub use cache_status::{Forward, Member};
 pub use forwarding::{Hop, NotForwarded};
 pub use key::{CacheKey, KeyError};
 pub use key_rules::{KeyRules, QueryRule};
+pub use multipart::Multipart;
+pub use parts::Part;
 pub use reuse::Reuse;
 pub use settings::{Heuristic, SetCookie, Settings};
 pub use stored::{Carried, StoredHead};

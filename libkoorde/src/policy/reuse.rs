@@ -4,7 +4,7 @@ use super::fields::cache_control::RequestDirectives;
 use super::fields::seconds;
 use super::stored::StalePolicy;
 use super::storing::has_body;
-use super::{Forward, StoredHead};
+use super::{Forward, StoredHead, range};
 use http::{HeaderMap, Method, StatusCode, header};
 use std::cmp::Reverse;
 use std::time::{Duration, Instant};
@@ -38,9 +38,11 @@ pub enum Reuse {
 
 /// Decides how to answer a request, given the stored responses of its cache key.
 ///
-/// Allocates nothing. Ranges and conditions of the request are not looked at
-/// here: they are applied to the response chosen, by [`range`](super::range) and
-/// [`precondition`](super::precondition).
+/// Ranges and conditions of the request are applied to the response chosen, by
+/// [`range`](super::range) and [`precondition`](super::precondition). Here a Range
+/// matters only to stored parts: a part is chosen for a GET that asks for nothing
+/// else than it has, and for a HEAD if it knows the complete length. Allocates
+/// nothing unless there is a Range and a part.
 pub fn decide<'a>(
     method: &Method,
     fields: &HeaderMap,
@@ -54,11 +56,7 @@ pub fn decide<'a>(
     let reuse = if is_bypass(fields) {
         Reuse::Forward(Forward::Bypass)
     } else {
-        match select(fields, stored, now) {
-            Selected::Response(index, head) => judge(&wants, index, head, now),
-            Selected::NoVariant => Reuse::Forward(Forward::VaryMiss),
-            Selected::NothingStored => Reuse::Forward(Forward::UriMiss),
-        }
+        choose(&wants, &select(method, fields, stored, now), now)
     };
     match reuse {
         Reuse::Validate { .. } | Reuse::Forward(_) if wants.only_if_cached => Reuse::OnlyIfCached,
@@ -75,48 +73,96 @@ fn is_bypass(fields: &HeaderMap) -> bool {
         || fields.contains_key(header::IF_UNMODIFIED_SINCE)
 }
 
-enum Selected<'a> {
-    Response(usize, &'a StoredHead),
-    NoVariant,
-    NothingStored,
+/// Chooses between the two: the better one, and of equals the whole.
+fn choose(wants: &RequestDirectives, selected: &Selected<'_>, now: Instant) -> Reuse {
+    let judge = |candidate: &Candidate<'_>| judge(wants, candidate, now);
+    match (&selected.whole, &selected.part) {
+        (Some(whole), Some(part)) if part.rank > whole.rank => match judge(part) {
+            // Either has to be asked about: then about the one that serves more.
+            Reuse::Validate { forward, .. } => Reuse::Validate {
+                index: whole.index,
+                forward,
+            },
+            reuse => reuse,
+        },
+        (Some(candidate), _) | (None, Some(candidate)) => judge(candidate),
+        (None, None) => Reuse::Forward(selected.otherwise),
+    }
+}
+
+/// A stored response that fits the request but for its age.
+struct Candidate<'a> {
+    rank: Rank,
+    index: usize,
+    head: &'a StoredHead,
 }
 
 /// Whether it says what it varies on and is fresh; how young it is.
 type Rank = (bool, Reverse<Duration>);
 
-/// Selects by Vary, §4.1. Of several "the most recent one" (§4): that of least age,
-/// which is the order of Date without trusting clocks. But while it is fresh, one
-/// that has Vary comes before any that has not: the latter may be mistakes (§4.1).
+/// The best complete response and the best part that fit.
+struct Selected<'a> {
+    whole: Option<Candidate<'a>>,
+    part: Option<Candidate<'a>>,
+    /// Why the request is forwarded if there is neither.
+    otherwise: Forward,
+}
+
+/// Selects by Vary, §4.1, and by Range. Of several "the most recent one" (§4): that
+/// of least age, which is the order of Date without trusting clocks. But while it is
+/// fresh, one that has Vary comes before any that has not: the latter may be
+/// mistakes (§4.1).
 fn select<'a>(
+    method: &Method,
     fields: &HeaderMap,
     stored: impl IntoIterator<Item = &'a StoredHead>,
     now: Instant,
 ) -> Selected<'a> {
-    let mut any = false;
-    let mut best: Option<(Rank, usize, &StoredHead)> = None;
+    let mut selected = Selected {
+        whole: None,
+        part: None,
+        otherwise: Forward::UriMiss,
+    };
     for (index, head) in stored.into_iter().enumerate() {
         if head.refused.is_some() {
             continue;
         }
-        any = true;
         if !head.selected_by(fields) {
+            if selected.otherwise == Forward::UriMiss {
+                selected.otherwise = Forward::VaryMiss;
+            }
+            continue;
+        }
+        if head.part.is_some() && !is_part_enough(method, fields, head) {
+            selected.otherwise = Forward::Partial;
             continue;
         }
         let varies = head.selecting.names().next().is_some() && head.is_fresh(now);
         let rank = (varies, Reverse(head.current_age(now)));
-        if best.is_none_or(|(highest, ..)| rank >= highest) {
-            best = Some((rank, index, head));
+        let best = if head.part.is_some() {
+            &mut selected.part
+        } else {
+            &mut selected.whole
+        };
+        if best.as_ref().is_none_or(|best| rank >= best.rank) {
+            *best = Some(Candidate { rank, index, head });
         }
     }
-    match best {
-        Some((_, index, head)) => Selected::Response(index, head),
-        None if any => Selected::NoVariant,
-        None => Selected::NothingStored,
+    selected
+}
+
+/// Whether a part has all that this request is after: the bytes of its Range, or,
+/// for a HEAD, the length that Content-Length has to name (RFC 9110 §8.6).
+fn is_part_enough(method: &Method, fields: &HeaderMap, head: &StoredHead) -> bool {
+    if *method == Method::HEAD {
+        return head.part.is_some_and(|part| part.complete.is_some());
     }
+    range::is_within_part(method, fields, head)
 }
 
 /// Applies freshness and the request's directives to the selected response.
-fn judge(wants: &RequestDirectives, index: usize, head: &StoredHead, now: Instant) -> Reuse {
+fn judge(wants: &RequestDirectives, candidate: &Candidate<'_>, now: Instant) -> Reuse {
+    let Candidate { index, head, .. } = *candidate;
     let fresh = head.is_fresh(now) && !head.directives.no_cache;
     if wants.no_cache || !is_acceptable(wants, head, now) {
         let forward = if fresh {
@@ -183,8 +229,12 @@ fn is_within(window: Option<u32>, head: &StoredHead, now: Instant) -> bool {
 /// disconnected, RFC 5861 §4 for as long as `stale-if-error` says; the narrower
 /// counts. Never with `no-cache` (of either side), `must-revalidate`,
 /// `proxy-revalidate` or `s-maxage`, nor against a `max-age` or `min-fresh` of the
-/// request unless the request itself brings `stale-if-error`.
+/// request unless the request itself brings `stale-if-error`. A stored part serves
+/// only what [`range::is_within_part`] grants a GET.
 pub fn may_serve_stale_on_error(fields: &HeaderMap, stored: &StoredHead, now: Instant) -> bool {
+    if stored.part.is_some() && !range::is_within_part(&Method::GET, fields, stored) {
+        return false;
+    }
     let wants = RequestDirectives::read(fields);
     if wants.no_cache || stored.directives.no_cache || stored.refused.is_some() {
         return false;

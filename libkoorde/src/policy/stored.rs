@@ -5,7 +5,7 @@ use super::fields::entity_tag::EntityTag;
 use super::fields::{age, connection};
 use super::freshness::Control;
 use super::settings::MAX_JITTER_PERCENT;
-use super::{NotStored, Selecting, Settings, Tags};
+use super::{NotStored, Part, Selecting, Settings, Tags, parts};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,15 @@ use std::time::{Duration, Instant};
 ///
 /// The fields are as the origin sent them, without those of one connection, those
 /// that `private="…"` and `no-cache="…"` name, and Age, which changes by the second.
+/// A part has the status and the fields of the whole that it is a part of.
 #[derive(Clone, Debug)]
 pub struct StoredHead {
     /// The final status.
     pub status: StatusCode,
     /// The fields to reuse; put [`StoredHead::age_field`] beside them.
     pub fields: HeaderMap,
+    /// Which bytes are there; `None`: the whole body.
+    pub part: Option<Part>,
     /// The request fields that selected this response (Vary).
     pub selecting: Selecting,
     /// How old it was when it was received (`corrected_initial_age`).
@@ -74,7 +77,9 @@ impl StoredHead {
     /// Rebuilds a head from what another node carried over.
     ///
     /// The directives are read again from the fields, with this node's settings;
-    /// age and lifetime are taken as they come.
+    /// age and lifetime are taken as they come. A part travels as the 206 that
+    /// [`Part::content_range`] makes of it; one whose bytes cannot be told is never
+    /// reused.
     pub fn from_peer(
         status: StatusCode,
         mut fields: HeaderMap,
@@ -89,13 +94,17 @@ impl StoredHead {
         let tags = Tags::read(&fields);
         connection::strip_response(&mut fields);
         fields.remove(header::AGE);
+        let settled = parts::settle(status, &mut fields);
         // The other node's client was given these; nobody else may be.
         for name in &control.unshared {
             fields.remove(name);
         }
+        let refused = settled.err();
+        let (status, part) = settled.unwrap_or((status, None));
         Self {
             status,
             fields,
+            part,
             selecting,
             initial_age: carried.age,
             received: now,
@@ -103,7 +112,7 @@ impl StoredHead {
             directives,
             tags,
             stale: StalePolicy::of(&directives, settings),
-            refused: None,
+            refused,
         }
     }
 

@@ -6,14 +6,15 @@ use super::fields::date::HttpDate;
 use super::fields::entity_tag::EntityTag;
 use super::freshness::{self, Control, Freshness, Lifetime};
 use super::stored::StalePolicy;
-use super::{Exchange, Selecting, SetCookie, Settings, StoredHead, Tags, vary};
+use super::{Exchange, Selecting, SetCookie, Settings, StoredHead, Tags, parts, vary};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
 
 /// Decides whether a response may be stored, and makes what is stored of its head.
 ///
 /// The request is the one that was sent, with the fields the origin saw. The body
 /// is the caller's: it must turn out complete (RFC 9111 §3.3) before the response
-/// is reused.
+/// is reused. A 206 becomes a [`Part`](super::Part) of its 200; its body is complete
+/// when it has [`Part::length`](super::Part::length) bytes.
 ///
 /// # Errors
 /// The rule that refuses. The response is then for this request alone: no other
@@ -32,13 +33,13 @@ pub fn decide(
         return Err(NotStored::RequestBody);
     }
     check_status(response.status)?;
-    let head = prepare(
-        request,
-        response.status,
-        response.headers.clone(),
-        exchange,
-        settings,
-    );
+    if response.status == StatusCode::PARTIAL_CONTENT {
+        check_partial(request, &response.headers)?;
+    }
+    let mut fields = response.headers.clone();
+    let (status, part) = parts::settle(response.status, &mut fields)?;
+    let mut head = prepare(request, status, fields, exchange, settings);
+    head.part = part;
     match head.refused {
         None => Ok(head),
         Some(rule) => Err(rule),
@@ -93,6 +94,7 @@ pub(super) fn prepare(
     StoredHead {
         status,
         fields,
+        part: None,
         selecting: Selecting::new(names.unwrap_or_default(), request),
         initial_age: fresh.initial_age,
         received: received.instant,
@@ -105,12 +107,21 @@ pub(super) fn prepare(
 }
 
 /// Statuses that are not a response to the target alone, but to fields of the
-/// request that Vary does not name: conditions and ranges.
+/// request that Vary does not name: conditions, and ranges that were not met.
 fn check_status(status: StatusCode) -> Result<(), NotStored> {
     match status.as_u16() {
-        206 => Err(NotStored::Partial),
         100..=199 | 304 | 412 | 416 => Err(NotStored::Status),
         _ => Ok(()),
+    }
+}
+
+/// A part that nobody asked for is somebody's mistake, and one that left fields out
+/// would lack them for whoever comes later.
+fn check_partial(request: &HeaderMap, response: &HeaderMap) -> Result<(), NotStored> {
+    if request.contains_key(header::RANGE) && parts::is_self_contained(request, response) {
+        Ok(())
+    } else {
+        Err(NotStored::Partial)
     }
 }
 
@@ -222,7 +233,7 @@ pub enum NotStored {
     RequestBody,
     /// Interim, 304, 412 or 416.
     Status,
-    /// A 206, which this version does not store.
+    /// A 206 that is not one range of bytes, valid, asked for, and with all its fields.
     Partial,
     /// `must-understand` on a status we do not.
     NotUnderstood,

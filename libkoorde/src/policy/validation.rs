@@ -4,13 +4,16 @@ use super::fields::connection;
 use super::fields::date::HttpDate;
 use super::fields::entity_tag::EntityTag;
 use super::{Exchange, Settings, StoredHead, storing};
-use http::{HeaderMap, HeaderName, StatusCode, header, response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 
 /// Makes a request conditional on a stored response, §4.3.1: sends its validators
 /// in place of the client's conditions, which are answered from the outcome.
 ///
-/// Range goes too: what is validated is the whole. Returns false if the stored
-/// response has no validator; the request is then an ordinary one.
+/// Range goes too: what is validated is the representation. So it is for a stored
+/// part, for which a 304 says that its bytes are still good, and a 200 brings the
+/// whole in its place: with Range and If-None-Match together a 206 could come that
+/// belongs to neither. Returns false if the stored response has no validator; the
+/// request is then an ordinary one, for the whole.
 pub fn conditional(fields: &mut HeaderMap, stored: &StoredHead) -> bool {
     for name in [
         header::IF_NONE_MATCH,
@@ -38,6 +41,9 @@ pub fn conditional(fields: &mut HeaderMap, stored: &StoredHead) -> bool {
 /// `request` is what was sent. `None` if the 304 speaks of another representation:
 /// then neither it nor the stored response may be used, and the origin has to be
 /// asked without condition. Look at [`StoredHead::refused`] before keeping it.
+/// A part stays the part it was; the 304 may have changed what an If-Range is
+/// compared with, so ask [`range::is_within_part`](super::range::is_within_part)
+/// again before answering from it.
 pub fn freshen(
     stored: &StoredHead,
     request: &HeaderMap,
@@ -74,7 +80,7 @@ fn is_selected(stored: &StoredHead, fields: &HeaderMap, exchange: &Exchange) -> 
         (Some(_), None) => false,
         (Some(new), Some(known)) => {
             let wall = exchange.response_received.wall;
-            let date = |value: &http::HeaderValue| HttpDate::parse(value.as_bytes(), wall);
+            let date = |value: &HeaderValue| HttpDate::parse(value.as_bytes(), wall);
             new == known || date(new).is_some() && date(new) == date(known)
         }
     }
@@ -88,6 +94,14 @@ fn updated(
     settings: &Settings,
 ) -> StoredHead {
     let mut fields = stored.fields.clone();
+    update(&mut fields, new);
+    let mut head = storing::prepare(request, stored.status, fields, exchange, settings);
+    head.part = stored.part;
+    head
+}
+
+/// Puts the fields of a new message in the place of stored ones, §3.2.
+pub(super) fn update(fields: &mut HeaderMap, new: &HeaderMap) {
     // The old Date would make the response as old as before it was validated.
     fields.remove(header::DATE);
     // Fields of the 304's connection are not news of the response: what is stored
@@ -100,7 +114,6 @@ fn updated(
             fields.append(name.clone(), value.clone());
         }
     }
-    storing::prepare(request, stored.status, fields, exchange, settings)
 }
 
 /// Fields that describe the stored body and not the message, §3.2.
@@ -149,7 +162,14 @@ pub fn head_update(
         let new = response.headers.get(&name);
         new.is_none() || new == stored.fields.get(&name)
     };
-    if !(same(header::ETAG) && same(header::LAST_MODIFIED) && same(header::CONTENT_LENGTH)) {
+    let same_length = match stored.part {
+        None => same(header::CONTENT_LENGTH),
+        Some(part) => {
+            let new = response.headers.get(header::CONTENT_LENGTH);
+            new.is_none() || new == part.complete.map(HeaderValue::from).as_ref()
+        }
+    };
+    if !(same(header::ETAG) && same(header::LAST_MODIFIED) && same_length) {
         return HeadUpdate::Invalidate;
     }
     HeadUpdate::Freshen(updated(
