@@ -82,6 +82,7 @@ impl Answer {
         fields.insert(header::AGE, head.age_field(now.instant));
         match range::decide(&request.method, &request.fields, head, stored.length) {
             Satisfy::Part { start, end } => {
+                range::forget_content(&mut fields);
                 fields.insert(
                     header::CONTENT_RANGE,
                     range::content_range(start, end, Some(stored.length)),

@@ -1,8 +1,9 @@
 //! Parts of a representation: which bytes a 206 brought, and how two of them
 //! become one. RFC 9111 §3.3 and §3.4, RFC 9110 §15.3.7.
 
+use super::freshness::Control;
 use super::range::{self, content_range};
-use super::{NotStored, StoredHead, validation};
+use super::{NotStored, Settings, StoredHead, validation};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 /// Which contiguous bytes of a representation are stored. A response that has all
@@ -66,7 +67,7 @@ impl Part {
 
     /// How many bytes it has: so long is the body of the 206, if it is complete.
     pub fn length(&self) -> u64 {
-        self.end - self.start
+        self.end.saturating_sub(self.start)
     }
 
     /// Whether all of the bytes `start..end` are in it.
@@ -185,7 +186,7 @@ pub enum Source {
 /// that caches go by and that the stored one has: "A server that generates a 206
 /// response MUST generate the following header fields" (RFC 9110 §15.3.7), so it
 /// is not what it claims to be.
-pub fn combine(stored: &StoredHead, new: &StoredHead) -> Option<Combined> {
+pub fn combine(stored: &StoredHead, new: &StoredHead, settings: &Settings) -> Option<Combined> {
     let (old, fresh) = (stored.part?, new.part?);
     let united = unite(old, fresh)?;
     let alike = stored.refused.is_none()
@@ -200,6 +201,10 @@ pub fn combine(stored: &StoredHead, new: &StoredHead) -> Option<Combined> {
     }
     let mut fields = stored.fields.clone();
     validation::update(&mut fields, &new.fields);
+    // What the new response keeps to one client, the stored one may have had for all.
+    for name in Control::read(&fields, settings).unshared {
+        fields.remove(name);
+    }
     let part = describe(&mut fields, united);
     let head = StoredHead {
         fields,

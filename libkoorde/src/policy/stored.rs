@@ -196,8 +196,9 @@ impl StoredHead {
         self.etag().is_some() || self.last_modified().is_some()
     }
 
-    /// Why it may answer the request at hand but must not be kept: set only by a
-    /// 304, for example one that brings `no-store`. If the reason is one
+    /// Why it may answer the request at hand but must not be kept: set by a 304, for
+    /// example one that brings `no-store`; and by a 206 of another node that says not
+    /// which bytes it has. If the reason is one
     /// [of the request](NotStored::is_of_request), what was stored before stays
     /// as it was; if it is one of the response, that has to go as well.
     pub fn refused(&self) -> Option<NotStored> {

@@ -12,18 +12,22 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 /// Range goes too: what is validated is the representation. So it is for a stored
 /// part, for which a 304 says that its bytes are still good, and a 200 brings the
 /// whole in its place: with Range and If-None-Match together a 206 could come that
-/// belongs to neither. Returns false if the stored response has no validator; the
-/// request is then an ordinary one, for the whole.
+/// belongs to neither.
+///
+/// Returns false if the stored response has no validator; the request is then an
+/// ordinary one. For a part it keeps its Range: nothing is won by asking for more.
 pub fn conditional(fields: &mut HeaderMap, stored: &StoredHead) -> bool {
     for name in [
         header::IF_NONE_MATCH,
         header::IF_MODIFIED_SINCE,
         header::IF_MATCH,
         header::IF_UNMODIFIED_SINCE,
-        header::IF_RANGE,
-        header::RANGE,
     ] {
         fields.remove(name);
+    }
+    if stored.part.is_none() || stored.has_validator() {
+        fields.remove(header::IF_RANGE);
+        fields.remove(header::RANGE);
     }
     if stored.etag().is_some()
         && let Some(etag) = stored.fields.get(header::ETAG)

@@ -33,7 +33,7 @@ impl Story {
         let [.., stored, new] = &self.stored[..] else {
             return Err("it takes two".to_owned());
         };
-        let Some(combined) = parts::combine(stored, new) else {
+        let Some(combined) = parts::combine(stored, new, &self.settings) else {
             return expect("not", expected);
         };
         let pieces: Vec<_> = combined.pieces.iter().map(piece).collect();
