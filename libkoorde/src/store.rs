@@ -17,7 +17,9 @@ use bytes::Bytes;
 use http::HeaderValue;
 use moka::{notification::RemovalCause, sync::Cache};
 
-use crate::policy::{CacheKey, StoredHead};
+use crate::policy::{CacheKey, Settings, StoredHead};
+
+mod parts;
 
 /// Largest piece of a stored body, in bytes: small enough to be written without a copy.
 const BLOCK: usize = 256 << 10;
@@ -168,19 +170,23 @@ impl Store {
     ///
     /// # Errors
     /// It takes more than [`Store::ceiling`] by itself.
-    pub(crate) fn put(&self, key: &CacheKey, stored: Arc<Stored>) -> Result<(), TooLarge> {
+    pub(crate) fn put(
+        &self,
+        key: &CacheKey,
+        stored: Arc<Stored>,
+        settings: &Settings,
+    ) -> Result<(), TooLarge> {
         let _writer = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.cache.get(key);
         let mut all: Vec<_> = old.map(|old| old.all.clone()).unwrap_or_default();
         let same = |variant: &Arc<Stored>| variant.head.selecting == stored.head.selecting;
         if all
             .iter()
-            .any(|old| same(old) && old.made() > stored.made())
+            .any(|old| same(old) && old.head.part == stored.head.part && old.made() > stored.made())
         {
             return Ok(());
         }
-        all.retain(|old| !same(old));
-        all.push(stored);
+        parts::place(&mut all, stored, settings);
         let overhead = 2 * key.len() as u64 + 256;
         let weigh = |all: &[Arc<Stored>]| overhead + all.iter().map(|v| v.weight()).sum::<u64>();
         let mut weight = weigh(&all);
@@ -290,7 +296,7 @@ mod tests {
                 if action == 0 {
                     store.remove(&key(name));
                 } else {
-                    let fits = store.put(&key(name), stored(length, variant)).is_ok();
+                    let fits = store.put(&key(name), stored(length, variant), &Settings::default()).is_ok();
                     prop_assert!(fits || length > 8_000, "{length} bytes have to fit with their fields");
                 }
                 prop_assert!(store.bytes() <= store.capacity());
@@ -322,12 +328,18 @@ mod tests {
             (27, 589),
             (20, 5436),
         ] {
-            store.put(&key(name), stored(length, 2)).expect("fits");
+            store
+                .put(&key(name), stored(length, 2), &Settings::default())
+                .expect("fits");
         }
-        store.put(&key(27), stored(6772, 1)).expect("fits");
+        store
+            .put(&key(27), stored(6772, 1), &Settings::default())
+            .expect("fits");
         store.remove(&key(27));
         for (name, length) in [(26, 3004), (18, 7454), (29, 7197)] {
-            store.put(&key(name), stored(length, 2)).expect("fits");
+            store
+                .put(&key(name), stored(length, 2), &Settings::default())
+                .expect("fits");
         }
         assert_eq!(store.bytes(), store.cache.weighted_size());
     }
@@ -336,7 +348,9 @@ mod tests {
     fn a_variant_takes_the_place_of_its_predecessor_only() {
         let store = store(1 << 20);
         for (length, variant) in [(1, 0), (2, 1), (3, 0)] {
-            store.put(&key(0), stored(length, variant)).expect("small");
+            store
+                .put(&key(0), stored(length, variant), &Settings::default())
+                .expect("small");
         }
         let variants = store.get(&key(0)).expect("kept");
         let lengths: Vec<u64> = variants.all.iter().map(|stored| stored.length).collect();
@@ -347,8 +361,12 @@ mod tests {
     fn an_older_response_does_not_take_the_place_of_a_newer_one() {
         let store = store(1 << 20);
         let (old, new) = (stored(1, 0), stored(2, 0));
-        store.put(&key(0), new).expect("small");
-        store.put(&key(0), old).expect("small");
+        store
+            .put(&key(0), new, &Settings::default())
+            .expect("small");
+        store
+            .put(&key(0), old, &Settings::default())
+            .expect("small");
         assert_eq!(store.get(&key(0)).expect("kept").all[0].length, 2);
     }
 
@@ -375,7 +393,10 @@ mod tests {
     #[test]
     fn what_takes_more_than_a_tenth_is_refused() {
         let store = store(1 << 20);
-        assert_eq!(store.put(&key(0), stored(1 << 17, 0)), Err(TooLarge));
+        assert_eq!(
+            store.put(&key(0), stored(1 << 17, 0), &Settings::default()),
+            Err(TooLarge)
+        );
         assert_eq!(store.bytes(), 0);
     }
 
@@ -383,7 +404,9 @@ mod tests {
     fn a_key_holds_so_many_variants_and_no_more() {
         let store = store(1 << 20);
         for variant in 0..=u8::MAX {
-            store.put(&key(0), stored(1, variant)).expect("small");
+            store
+                .put(&key(0), stored(1, variant), &Settings::default())
+                .expect("small");
         }
         let variants = store.get(&key(0)).expect("kept").all.len();
         assert!(variants <= MAX_VARIANTS, "{variants}");

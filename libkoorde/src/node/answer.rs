@@ -1,21 +1,14 @@
 //! An answer on its way out: what a fetch ends in, before a door (HTTP or a peer) words it.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Version, header};
-use http_body::{Frame, SizeHint};
 
-use super::{Request, origin::OriginBody, relay::Reader};
+use super::{Request, body::Body, relay::Reader};
 use crate::{
-    error::BodyError,
     outcome::{CacheResult, Outcome, Tier},
     policy::{
-        Carried, Forward, Hop, Member, Now, StoredHead, forwarding, precondition, range,
+        Carried, Forward, Hop, Member, Multipart, Now, StoredHead, forwarding, precondition, range,
         range::Satisfy,
     },
     store::Stored,
@@ -67,62 +60,66 @@ impl Answer {
     ) -> Self {
         cache_status.push(member.value());
         let head = &stored.head;
-        let part = |status, fields, body| Self {
+        let answer = |status, fields, body| Self {
             status,
             fields,
             body,
             outcome,
-            carried: None,
+            // A 304 may have brought `private`: then it is this client's alone.
+            carried: (head.refused().is_none() && request.method == Method::GET)
+                .then(|| head.carried(now.instant)),
             cache_status: cache_status.clone(),
         };
         if let Some(fields) = precondition::evaluate(&request.method, &request.fields, head, now) {
-            return part(StatusCode::NOT_MODIFIED, fields, Body::empty());
+            return Self {
+                carried: None,
+                ..answer(StatusCode::NOT_MODIFIED, fields, Body::empty())
+            };
         }
         let mut fields = head.fields.clone();
         fields.insert(header::AGE, head.age_field(now.instant));
+        let partial = StatusCode::PARTIAL_CONTENT;
+        let complete = head.part.map_or(Some(stored.length), |part| part.complete);
         match range::decide(&request.method, &request.fields, head, stored.length) {
             Satisfy::Part { start, end } => {
                 range::forget_content(&mut fields);
-                fields.insert(
-                    header::CONTENT_RANGE,
-                    range::content_range(start, end, Some(stored.length)),
-                );
+                let range = range::content_range(start, end, complete);
+                fields.insert(header::CONTENT_RANGE, range);
                 fields.insert(header::CONTENT_LENGTH, HeaderValue::from(end - start));
-                part(
-                    StatusCode::PARTIAL_CONTENT,
-                    fields,
-                    Body::part(stored, start, end),
-                )
+                answer(partial, fields, Body::part(stored, start, end))
+            }
+            Satisfy::Parts(ranges) if let Some(words) = words(stored, &ranges, complete) => {
+                range::forget_content(&mut fields);
+                fields.insert(header::CONTENT_TYPE, words.content_type());
+                let length = HeaderValue::from(words.content_length());
+                fields.insert(header::CONTENT_LENGTH, length);
+                Self {
+                    carried: None,
+                    ..answer(partial, fields, Body::multipart(stored, &words))
+                }
             }
             Satisfy::Unsatisfiable => {
-                fields.insert(
-                    header::CONTENT_RANGE,
-                    range::unsatisfied_range(stored.length),
-                );
+                range::forget_content(&mut fields);
+                let complete = complete.unwrap_or(stored.length);
+                fields.insert(header::CONTENT_RANGE, range::unsatisfied_range(complete));
                 fields.insert(header::CONTENT_LENGTH, HeaderValue::from(0));
-                part(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::empty())
+                Self {
+                    carried: None,
+                    ..answer(StatusCode::RANGE_NOT_SATISFIABLE, fields, Body::empty())
+                }
             }
             Satisfy::Whole | Satisfy::Parts(_) => {
+                let length = complete.unwrap_or(stored.length);
                 if may_have_body(head.status) {
-                    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(stored.length));
+                    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
                 }
                 let is_get = request.method == Method::GET;
-                let body = if is_get {
+                let body = if is_get && head.part.is_none() {
                     Body::part(stored, 0, stored.length)
                 } else {
                     Body::empty()
                 };
-                // A 304 may have brought `private`: then it is this client's alone.
-                let may_travel = is_get && head.refused().is_none();
-                let carried = may_travel.then(|| head.carried(now.instant));
-                Self {
-                    status: head.status,
-                    fields,
-                    body,
-                    outcome,
-                    carried,
-                    cache_status,
-                }
+                answer(head.status, fields, body)
             }
         }
     }
@@ -186,6 +183,12 @@ impl Answer {
         };
         let mut fields = own.clone();
         fields.remove(header::AGE);
+        // What is stored of a 206 no longer says which bytes it has.
+        for name in [header::CONTENT_RANGE, header::CONTENT_LENGTH] {
+            if let Some(value) = head.fields.get(&name) {
+                fields.insert(name, value.clone());
+            }
+        }
         // An Age of 0 on the origin's own answer would only say that a cache was asked.
         if shared.current_age(now.instant).as_secs() > 0 {
             fields.insert(header::AGE, shared.age_field(now.instant));
@@ -216,6 +219,20 @@ impl Answer {
     }
 }
 
+/// How several ranges of it are worded. The boundary is a hash of what is sent and when it came:
+/// a body that holds it would have had to know it.
+fn words(stored: &Stored, ranges: &[(u64, u64)], complete: Option<u64>) -> Option<Multipart> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{:?} {ranges:?}", stored.head.received).as_bytes());
+    stored
+        .chunks
+        .first()
+        .map(|chunk| hasher.update(&chunk[..chunk.len().min(1024)]));
+    let boundary = &hasher.finalize().to_hex()[..32];
+    let kind = stored.head.fields.get(header::CONTENT_TYPE);
+    Multipart::new(kind, ranges, complete?, boundary)
+}
+
 /// RFC 9110 §6.4.1: these end at their head.
 fn may_have_body(status: StatusCode) -> bool {
     !(status.is_informational()
@@ -244,107 +261,6 @@ impl NodeName {
         Member {
             detail: Some(self.detail(None)),
             ..Member::hit(self.cache.as_str(), head.ttl(now.instant))
-        }
-    }
-}
-
-/// A response's body: nothing, a part of what is stored, or a fill's as it arrives.
-#[derive(Debug)]
-pub struct Body(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Empty,
-    Part {
-        stored: Arc<Stored>,
-        /// Index of the next chunk, and bytes to skip in it.
-        chunk: usize,
-        skip: u64,
-        left: u64,
-    },
-    Relay(Reader<Head>),
-    Origin(Box<OriginBody>),
-}
-
-impl Body {
-    /// No body.
-    #[must_use]
-    pub const fn empty() -> Self {
-        Self(Kind::Empty)
-    }
-
-    fn relay(reader: Reader<Head>) -> Self {
-        Self(Kind::Relay(reader))
-    }
-
-    /// Straight from the origin, for one request alone.
-    pub(crate) fn origin(body: OriginBody) -> Self {
-        Self(Kind::Origin(Box::new(body)))
-    }
-
-    /// Bytes `start..end` of a stored body.
-    fn part(stored: &Arc<Stored>, start: u64, end: u64) -> Self {
-        let (mut chunk, mut skip) = (0, start);
-        while let Some(bytes) = stored.chunks.get(chunk)
-            && skip >= bytes.len() as u64
-        {
-            skip -= bytes.len() as u64;
-            chunk += 1;
-        }
-        Self(Kind::Part {
-            stored: Arc::clone(stored),
-            chunk,
-            skip,
-            left: end.saturating_sub(start),
-        })
-    }
-}
-
-impl http_body::Body for Body {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.get_mut().0 {
-            Kind::Empty => Poll::Ready(None),
-            Kind::Relay(reader) => Pin::new(reader).poll_frame(cx),
-            Kind::Origin(body) => body
-                .poll_chunk(cx)
-                .map(|chunk| chunk.map(|chunk| chunk.map(Frame::data))),
-            Kind::Part {
-                stored,
-                chunk,
-                skip,
-                left,
-            } => {
-                let Some(bytes) = stored.chunks.get(*chunk).filter(|_| *left > 0) else {
-                    return Poll::Ready(None);
-                };
-                // Both fit: a chunk is in memory, and `skip` is less than its length.
-                let start = *skip as usize;
-                let end = bytes
-                    .len()
-                    .min(start + usize::try_from(*left).unwrap_or(usize::MAX - start));
-                (*chunk, *skip) = (*chunk + 1, 0);
-                *left -= (end - start) as u64;
-                Poll::Ready(Some(Ok(Frame::data(bytes.slice(start..end)))))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        matches!(&self.0, Kind::Empty | Kind::Part { left: 0, .. })
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Kind::Empty => SizeHint::with_exact(0),
-            Kind::Part { left, .. } => SizeHint::with_exact(*left),
-            Kind::Relay(_) => SizeHint::default(),
-            Kind::Origin(body) => body.size_hint(),
         }
     }
 }

@@ -61,7 +61,10 @@ impl Inner {
                 return self.pass(request, no_body()).await;
             }
         }
-        let answer = self.answer(request, hop, timeout).await;
+        let answer = match self.sliced(&request, hop, timeout).await {
+            Some(answer) => answer,
+            None => self.answer(request, hop, timeout).await,
+        };
         let outcome = match &answer {
             Ok(answer) => answer.outcome,
             Err(_) => Outcome {
@@ -77,7 +80,7 @@ impl Inner {
         answer
     }
 
-    async fn answer(
+    pub(crate) async fn answer(
         self: &Arc<Self>,
         request: Request,
         hop: Hop,

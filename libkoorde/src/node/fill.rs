@@ -8,7 +8,7 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode, header};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::{Instrument, debug, info_span};
 
@@ -156,6 +156,12 @@ impl Fill {
             }
             _ => false,
         };
+        // A slice that has changed shall come as a slice.
+        if request.slice.is_some()
+            && let Some(range) = request.fields.get(header::RANGE)
+        {
+            fields.insert(header::RANGE, range.clone());
+        }
         let interim = self.interim();
         let span = info_span!("origin", server.address = %request.target.authority());
         (self.node.propagation.inject)(&span, &mut fields);
@@ -215,6 +221,10 @@ impl Fill {
             storing::decide(method, fields, head, exchange, &self.miss.route.policy).ok()
         };
         let mut storable = decide(&answer.head, &answer.exchange)?;
+        if request.slice.is_some() && answer.head.status == StatusCode::OK {
+            // The whole in answer to a range: its place is not under the key of a slice.
+            return None;
+        }
         self.jitter(&mut storable);
         for (head, exchange) in &answer.redirects {
             let redirect = decide(head, exchange)?;
@@ -370,7 +380,10 @@ impl Fill {
         match (&ended, kept) {
             (Ok(()), Some(head)) => {
                 let stored = Stored::compact(head, &self.relay().chunks());
-                let kept = self.keep(store, &Arc::new(stored));
+                // A 206 whose body is not the range that it announced has to be forgotten.
+                let part = stored.head.part;
+                let is_sound = part.is_none_or(|part| part.length() == stored.length);
+                let kept = is_sound && self.keep(store, &Arc::new(stored));
                 count(fills, if kept { "stored" } else { "passed" });
             }
             (Ok(()), None) => count(fills, "passed"),
@@ -380,7 +393,9 @@ impl Fill {
     }
 
     fn keep(&self, store: &Store, stored: &Arc<Stored>) -> bool {
-        let kept = store.put(&self.miss.key, Arc::clone(stored)).is_ok();
+        let kept = store
+            .put(&self.miss.key, Arc::clone(stored), &self.miss.route.policy)
+            .is_ok();
         if kept {
             self.node.metrics.stores.inc();
         } else {

@@ -20,6 +20,8 @@ pub(crate) struct FlightKey {
     key: CacheKey,
     variant: Box<[u8]>,
     authorized: bool,
+    /// The Range asked for; nothing for the whole.
+    range: Box<[u8]>,
     /// Asks the owners. A flight whose source is the origin never waits for one of these: two nodes
     /// that take each other for the owner must not wait for each other.
     asks_owners: bool,
@@ -32,6 +34,8 @@ impl FlightKey {
         hasher.update(&(self.key.len() as u64).to_le_bytes());
         hasher.update(self.key.as_bytes());
         hasher.update(&[u8::from(self.authorized)]);
+        hasher.update(&(self.range.len() as u64).to_le_bytes());
+        hasher.update(&self.range);
         hasher.update(&self.variant);
         first_half(&hasher.finalize())
     }
@@ -50,6 +54,8 @@ fn first_half(hash: &blake3::Hash) -> u128 {
 pub(crate) struct Memo {
     vary: Cache<u128, Arc<[HeaderName]>>,
     uncacheable: Cache<u128, ()>,
+    /// Keys of what is not fetched in slices although its route says so.
+    whole: Cache<u128, ()>,
 }
 
 impl Memo {
@@ -63,6 +69,10 @@ impl Memo {
             uncacheable: Cache::builder()
                 .max_capacity(KEYS)
                 .time_to_live(uncacheable_for)
+                .build(),
+            whole: Cache::builder()
+                .max_capacity(KEYS)
+                .time_to_live(VARY_FOR)
                 .build(),
         }
     }
@@ -78,11 +88,15 @@ impl Memo {
             Some(names) => vary::variant_key(names.iter(), fields),
             None => Vec::new(),
         };
+        let range = fields
+            .get(header::RANGE)
+            .map_or(&[][..], |range| range.as_bytes());
         let authorized = fields.contains_key(header::AUTHORIZATION);
         FlightKey {
             key: key.clone(),
             variant: variant.into(),
             authorized,
+            range: range.into(),
             asks_owners,
         }
     }
@@ -98,6 +112,18 @@ impl Memo {
             self.vary
                 .insert(first_half(&blake3::hash(key.as_bytes())), names);
         }
+    }
+
+    /// Remembers that a key's response is no good in slices.
+    pub(crate) fn mark_whole(&self, key: &CacheKey) {
+        self.whole
+            .insert(first_half(&blake3::hash(key.as_bytes())), ());
+    }
+
+    /// Whether it is known to be no good in slices.
+    pub(crate) fn is_whole(&self, key: &CacheKey) -> bool {
+        self.whole
+            .contains_key(&first_half(&blake3::hash(key.as_bytes())))
     }
 
     /// Remembers that waiting for this flight is in vain.

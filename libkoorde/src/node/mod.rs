@@ -32,6 +32,7 @@ use crate::{
 };
 
 mod answer;
+mod body;
 mod clock;
 mod connector;
 mod driver;
@@ -52,10 +53,11 @@ pub mod report;
 mod request;
 mod routes;
 mod service;
+mod slices;
 mod tasks;
 mod wire;
 
-pub use answer::Body;
+pub use body::Body;
 pub use request::{Interim, Request, RequestBody};
 
 use answer::NodeName;

@@ -9,7 +9,8 @@ use tracing::{Instrument, info_span};
 
 use super::{
     Inner,
-    answer::{Answer, Body},
+    answer::Answer,
+    body::Body,
     origin::Outgoing,
     request::{Request, RequestBody},
 };

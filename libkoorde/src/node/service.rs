@@ -25,12 +25,7 @@ use tower::Service;
 use tracing::{Instrument, info_span};
 
 use super::{
-    Inner,
-    answer::{Answer, Body},
-    clock,
-    fetch::Hop,
-    relay::MAX_INTERIM,
-    request::Interim,
+    Inner, answer::Answer, body::Body, clock, fetch::Hop, relay::MAX_INTERIM, request::Interim,
     wire,
 };
 use crate::{error::FetchError, metrics::count, policy::vary};

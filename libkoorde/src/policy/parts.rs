@@ -247,7 +247,7 @@ fn pieces(old: Part, fresh: Part) -> Vec<Piece> {
 /// "These ranges can only be safely combined if they all have in common the same
 /// strong validator" (RFC 9110 §15.3.7.3). Where there is an entity tag, it alone
 /// counts.
-fn share_strong_validator(a: &StoredHead, b: &StoredHead) -> bool {
+pub fn share_strong_validator(a: &StoredHead, b: &StoredHead) -> bool {
     let tagged = |head: &StoredHead| head.fields.contains_key(header::ETAG);
     if tagged(a) || tagged(b) {
         let strong = matches!((a.etag(), b.etag()), (Some(a), Some(b)) if a.strong_eq(&b));

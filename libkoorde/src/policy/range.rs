@@ -122,6 +122,16 @@ fn asked(method: &Method, fields: &HeaderMap, stored: &StoredHead) -> Option<Vec
     specs(range.as_bytes())
 }
 
+/// The first byte that a request's first range asks for; `None` without Range, if it is malformed,
+/// or for a suffix, which counts from an end that is not known yet.
+pub fn first_byte(fields: &HeaderMap) -> Option<u64> {
+    let range = only(fields, &header::RANGE)?;
+    match specs(range.as_bytes())?.first()? {
+        Spec::From(first) | Spec::FromTo(first, _) => Some(*first),
+        Spec::Suffix(_) => None,
+    }
+}
+
 /// The value of a field that may occur once; `None` if it occurs twice.
 pub(super) fn only<'a>(fields: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
     let mut lines = fields.get_all(name).iter();

@@ -283,7 +283,7 @@ pub fn may_collapse(method: &Method, fields: &HeaderMap) -> bool {
     let wants = RequestDirectives::read(fields);
     *method == Method::GET
         && !is_bypass(fields)
-        && !fields.contains_key(header::RANGE)
+        && !fields.contains_key(header::IF_RANGE)
         && !wants.no_cache
         && !wants.no_store
         && wants.max_age != Some(0)
