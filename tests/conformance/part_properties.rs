@@ -1,13 +1,16 @@
 //! What must be true of ranges and parts, whatever is asked and whatever comes.
 
-use super::properties::{REQUEST_NAMES, exchange, fields, parts, value};
-use http::{HeaderMap, HeaderValue, Method, header};
+use super::properties::{REQUEST_NAMES, RESPONSE_NAMES, exchange, fields, parts, value};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use libkoorde::policy::parts::{Combined, Source, combine};
 use libkoorde::policy::range::{self, MAX_RANGES, Satisfy};
-use libkoorde::policy::{Multipart, Part, Settings, StoredHead, storing};
+use libkoorde::policy::{
+    Carried, Multipart, Part, Reuse, Selecting, Settings, StoredHead, reuse, storing, validation,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// A part, or the whole, of a representation whose length may not be known.
 fn head(part: Option<Part>, more: &[(header::HeaderName, &str)]) -> StoredHead {
@@ -97,7 +100,7 @@ fn bytes_of(spec: Spec, length: u64) -> impl Iterator<Item = u64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4_000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2_000) })]
 
     #[test]
     fn no_range_leads_out_of_what_is_stored(
@@ -157,9 +160,10 @@ proptest! {
         let answers = range::is_within_part(&Method::GET, &request, &head);
         let of_part = range::decide(&Method::GET, &request, &head, held.length());
         // Where the length is not known, it answers only what no length could change.
-        let lengths = held.complete.map_or(held.end..=held.end + 50, |complete| complete..=complete);
+        let lengths = held.complete.map_or(held.end..=held.end + 20, |complete| complete..=complete);
+        let whole = self::head(None, &[]);
         for complete in lengths {
-            let of_whole = range::decide(&Method::GET, &request, &self::head(None, &[]), complete);
+            let of_whole = range::decide(&Method::GET, &request, &whole, complete);
             let wanted = ranges(&of_whole);
             if answers {
                 prop_assert!(of_part == of_whole || of_whole == Satisfy::Whole && held.complete.is_none());
@@ -188,6 +192,42 @@ proptest! {
             prop_assert!(part.complete.is_none_or(|complete| part.end <= complete));
             let again = HeaderMap::from_iter([(header::CONTENT_RANGE, part.content_range())]);
             prop_assert_eq!(Part::read(&again), Some(part));
+        }
+    }
+
+    #[test]
+    fn no_206_bytes_make_it_panic_or_pass_for_the_whole(
+        (request, later) in (fields(REQUEST_NAMES), fields(REQUEST_NAMES)),
+        (response, update) in (fields(RESPONSE_NAMES), fields(RESPONSE_NAMES)),
+        content_range in prop_oneof![part().prop_map(|part| part.content_range()), value()],
+        range in range_value(),
+        seconds in 0_u64..200,
+    ) {
+        let (mut request, mut later, mut response) = (request, later, response);
+        request.insert(header::RANGE, range.clone());
+        later.insert(header::RANGE, range);
+        response.insert(header::CONTENT_RANGE, content_range);
+        let (epoch, settings) = (super::some_moment(), Settings::default());
+        let (exchange, now) = (exchange(epoch, 1), epoch + Duration::from_secs(seconds));
+        let decided = storing::decide(&Method::GET, &request, &parts(206, response.clone()), &exchange, &settings);
+        let carried = Carried { age: Duration::ZERO, lifetime: Duration::from_secs(60) };
+        let peers = StoredHead::from_peer(
+            StatusCode::PARTIAL_CONTENT, response, Selecting::default(), carried, epoch, &settings,
+        );
+        prop_assert!(peers.status == StatusCode::OK || peers.refused().is_some());
+        for head in decided.iter().chain([&peers]) {
+            for method in [Method::GET, Method::HEAD] {
+                let _ = reuse::decide(&method, &later, [head, &peers], now);
+            }
+            let whole = reuse::decide(&Method::GET, &HeaderMap::new(), [head], now);
+            prop_assert!(head.part.is_none() && head.refused().is_none() || matches!(whole, Reuse::Forward(_)));
+            let _ = reuse::may_serve_stale_on_error(&later, head, now);
+            let mut conditional = later.clone();
+            validation::conditional(&mut conditional, head);
+            let freshened = validation::freshen(head, &conditional, &parts(304, update.clone()), &exchange, &settings);
+            prop_assert!(freshened.is_none_or(|freshened| freshened.part == head.part));
+            let _ = validation::head_update(head, &later, &parts(200, update.clone()), &exchange, &settings);
+            let _ = combine(head, &peers, &settings);
         }
     }
 
