@@ -446,3 +446,21 @@ fn what_cannot_be_a_multipart_body_is_refused() {
     let all = (0, u64::MAX);
     assert!(!make(&[all, all], u64::MAX, "a"), "too long for any length");
 }
+
+#[test]
+fn a_part_that_came_short_serves_no_more_than_is_there() {
+    let held = Part {
+        start: 10,
+        end: 20,
+        complete: Some(100),
+    };
+    let head = head(Some(held), &[]);
+    let decide = |range: &'static str, length| {
+        let request = asks(&HeaderValue::from_static(range));
+        range::decide(&Method::GET, &request, &head, length)
+    };
+    let (start, end) = (10, 15);
+    assert_eq!(decide("bytes=10-14", 5), Satisfy::Part { start, end });
+    assert_eq!(decide("bytes=10-15", 5), Satisfy::Whole);
+    assert_eq!(decide("bytes=10-11, 15-19", 5), Satisfy::Whole);
+}
