@@ -39,7 +39,7 @@ pub enum Reuse {
 /// Decides how to answer a request, given the stored responses of its cache key.
 ///
 /// Ranges and conditions of the request are applied to the response chosen, by
-/// [`range`](super::range) and [`precondition`](super::precondition). Here a Range
+/// [`range`] and [`precondition`](super::precondition). Here a Range
 /// matters only to stored parts: a part is chosen for a GET that asks for nothing
 /// else than it has, and for a HEAD if it knows the complete length. Allocates
 /// nothing unless there is a Range and a part.
