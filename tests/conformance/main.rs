@@ -43,6 +43,26 @@ scenarios! {
 }
 
 #[test]
+fn every_story_that_the_map_names_is_there() {
+    let (_, map) = include_str!("README.txt")
+        .split_once("\nThe map: ")
+        .expect("README.txt has a map");
+    let named: Vec<&str> = map.lines().filter_map(|l| l.strip_prefix("    ")).collect();
+    assert!(named.len() > 50, "the map names stories");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("conformance");
+    for entry in named {
+        let (table, title) = entry.split_once(": ").expect("a table and a title");
+        let text = std::fs::read_to_string(folder.join(format!("{table}.txt")))
+            .expect("the map names tables that are there");
+        let is_title = |line: &str| {
+            let title_of = line.strip_prefix("== ").or(line.strip_prefix("# "));
+            title_of.is_some_and(|found| found.trim_matches('"') == title)
+        };
+        assert!(text.lines().any(is_title), "{table}.txt has no {title:?}");
+    }
+}
+
+#[test]
 fn what_is_a_date() {
     rows::run("dates.txt", include_str!("dates.txt"), rows::date);
 }
