@@ -45,7 +45,7 @@ impl Hop {
         let version = match received {
             Version::HTTP_09 => "0.9",
             Version::HTTP_10 => "1.0",
-            // "The minor version 0 is implied" (§2.5).
+            // "the minor version "0" is implied" (§2.5).
             Version::HTTP_2 => "2.0",
             Version::HTTP_3 => "3.0",
             _ => "1.1",
@@ -174,7 +174,7 @@ fn count_down(method: &Method, fields: &mut HeaderMap) -> Result<(), NotForwarde
         None => Ok(()),
         Some(0) => Err(NotForwarded::MaxForwards),
         Some(left) => {
-            // "The lesser of a) the received value decremented by one (1) or b) the
+            // "the lesser of a) the received value decremented by one (1) or b) the
             // recipient's maximum supported value": ours is 2^31 - 1.
             let left = HeaderValue::from(left.min(MAX_DELTA_SECONDS) - 1);
             fields.insert(header::MAX_FORWARDS, left);

@@ -1,5 +1,5 @@
 //! How a route makes cache keys of its requests, RFC 9111 §2: the target URI, less
-//! what the operator knows not to count, and more: "caches might incorporate
+//! what the operator knows not to count, and more: "Caches might incorporate
 //! additional material into the cache key".
 //!
 //! What is left out of a key can poison it: whoever sends it decides what others
