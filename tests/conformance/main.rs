@@ -7,8 +7,9 @@
 //!   what the cache has to do (`freshness.txt`, `reuse.txt` …). Its words are
 //!   explained in `README.txt`.
 //! * [`rows`] runs those that map a value to a value (`dates.txt`, `key.txt` …).
+//! * [`route_rows`] does so for the rules of a route (`key_rules.txt`, `forwarding.txt` …).
 //! * [`properties`] holds what must be true of any bytes whatever, [`part_properties`]
-//!   what must be of ranges and parts.
+//!   what must be of ranges and parts, [`route_properties`] of the rules of a route.
 //! * [`reuse_properties`]: nothing is reused which [`reference`], a slow and careful
 //!   reading of the same rules, says must not be.
 
@@ -16,6 +17,8 @@ mod part_properties;
 mod properties;
 mod reference;
 mod reuse_properties;
+mod route_properties;
+mod route_rows;
 mod rows;
 mod scenario;
 
@@ -40,6 +43,7 @@ scenarios! {
     which_part_the_client_wants: "range.txt",
     what_may_be_done_with_parts: "parts.txt",
     targeted_fields: "targeted.txt",
+    what_the_rules_of_a_route_change: "rules.txt",
 }
 
 #[test]
@@ -79,6 +83,35 @@ fn what_an_unsafe_request_invalidates() {
         include_str!("invalidation.txt"),
         rows::invalidation,
     );
+}
+
+#[test]
+fn what_of_a_request_is_in_its_key() {
+    let table = include_str!("key_rules.txt");
+    rows::run("key_rules.txt", table, route_rows::key_rules);
+}
+
+#[test]
+fn which_requests_go_past_the_cache() {
+    let table = include_str!("bypass.txt");
+    rows::run("bypass.txt", table, route_rows::bypass);
+}
+
+#[test]
+fn by_which_names_a_response_is_purged() {
+    rows::run("tags.txt", include_str!("tags.txt"), route_rows::tags);
+}
+
+#[test]
+fn which_content_codings_are_asked_for() {
+    let table = include_str!("encoding.txt");
+    rows::run("encoding.txt", table, route_rows::encoding);
+}
+
+#[test]
+fn what_a_gateway_changes() {
+    let table = include_str!("forwarding.txt");
+    rows::run("forwarding.txt", table, route_rows::forwarding);
 }
 
 #[test]

@@ -93,6 +93,10 @@ impl Story {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let rest = rest.trim();
         match word {
+            "settings:" if rest.starts_with('{') => {
+                self.settings = serde_json::from_str(rest).map_err(bad)?;
+                self.settings.check()
+            }
             "settings:" => rest.split(", ").try_for_each(|pair| self.set(pair)),
             "now:" => self.set_now(rest),
             "delay:" => duration(rest).map(|delay| self.delay = delay),
@@ -108,6 +112,9 @@ impl Story {
             "=" => self.reuse(rest),
             "age" => expect(text(&self.chosen()?.age_field(self.now().instant)), rest),
             "ttl" => expect(&self.chosen()?.ttl(self.now().instant).to_string(), rest),
+            "jitter" => self.jitter(rest),
+            "carried" => self.carry(),
+            "tags" => self.tags(rest),
             "has" => has(&self.chosen()?.fields, rest),
             "on" => self.on_error(rest),
             "asks" => {
@@ -247,6 +254,39 @@ impl Story {
             }
         }
         expect(&got, expected)
+    }
+
+    fn jitter(&mut self, rest: &str) -> Outcome {
+        let (seed, percent) = rest.split_once(' ').ok_or("which seed, what percent?")?;
+        let (seed, percent) = (seed.parse().map_err(bad)?, percent.parse().map_err(bad)?);
+        let head = self
+            .stored
+            .get_mut(self.chosen)
+            .ok_or("nothing is stored")?;
+        head.jitter(seed, percent);
+        Ok(())
+    }
+
+    /// Another node takes it over, at once.
+    fn carry(&mut self) -> Outcome {
+        let (head, now) = (self.chosen()?, self.now().instant);
+        let copy = StoredHead::from_peer(
+            head.status,
+            head.fields.clone(),
+            head.selecting.clone(),
+            head.carried(now),
+            now,
+            &self.settings,
+        );
+        let index = self.chosen;
+        self.stored[index] = copy;
+        Ok(())
+    }
+
+    fn tags(&self, expected: &str) -> Outcome {
+        let tags = &self.chosen()?.tags;
+        let names: Vec<&str> = tags.tags().chain(tags.groups()).collect();
+        expect(&names.join(" "), expected)
     }
 
     fn on_error(&self, rest: &str) -> Outcome {

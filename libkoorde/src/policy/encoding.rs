@@ -10,7 +10,8 @@ const CODINGS: [&str; 3] = ["zstd", "br", "gzip"];
 const IDENTITY: &str = "identity";
 
 /// Rewrites Accept-Encoding to the codings among zstd, br and gzip that the client
-/// accepts, in the order it prefers them, those it likes alike in this order.
+/// accepts, in the order it prefers them, those it likes alike in this order. Of the
+/// weights only this order is kept: 1, 0.9, 0.8.
 ///
 /// `identity` is among them only where it is preferred to one of the others, and
 /// `identity;q=0` where it is refused: otherwise "it is acceptable by default". What
@@ -48,20 +49,33 @@ fn canonical(preferences: &Preferences<'_>) -> String {
         .filter(|(_, weight)| *weight > 0)
         .collect();
     accepted.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
-    // Not named, it is acceptable, and as good as the least of those that are named.
-    match named(IDENTITY).or(any.filter(|weight| *weight == 0)) {
-        Some(0) => accepted.push(("identity;q=0", 0)),
-        Some(own) => {
-            let at = accepted.iter().position(|(_, weight)| *weight < own);
-            if let Some(at) = at {
-                accepted.insert(at, (IDENTITY, own));
-            }
+    let own = named(IDENTITY).or(any.filter(|weight| *weight == 0));
+    let preferred = |own: u16| accepted.iter().position(|(_, weight)| *weight < own);
+    if let Some(own) = own
+        && let Some(at) = preferred(own)
+    {
+        accepted.insert(at, (IDENTITY, own));
+    }
+    let refused = (own == Some(0)).then(|| "identity;q=0".to_owned());
+    let mut members: Vec<String> = ranked(&accepted).chain(refused).collect();
+    if members.is_empty() {
+        members.push(IDENTITY.to_owned());
+    }
+    members.join(", ")
+}
+
+/// Members with weights that say their order and nothing else, so that reading them
+/// again gives the same.
+fn ranked<'a>(accepted: &'a [(&str, u16)]) -> impl Iterator<Item = String> + 'a {
+    let (mut rank, mut last) = (0, accepted.first().map(|(_, weight)| *weight));
+    accepted.iter().map(move |(name, weight)| {
+        if last.replace(*weight) != Some(*weight) {
+            rank += 1;
         }
-        None => {}
-    }
-    if accepted.is_empty() {
-        accepted.push((IDENTITY, 0));
-    }
-    let names: Vec<&str> = accepted.into_iter().map(|(name, _)| name).collect();
-    names.join(", ")
+        match rank {
+            0 => (*name).to_owned(),
+            // At most four members, so at least 0.7.
+            lower => format!("{name};q=0.{}", 10 - lower),
+        }
+    })
 }

@@ -90,8 +90,8 @@ impl Tags {
 
     /// Memory on the heap, in bytes.
     pub(super) fn weight(&self) -> usize {
-        let one = |name: &Box<str>| name.len() + size_of::<Box<str>>() + ALLOCATION;
-        self.tags.iter().chain(&self.groups).map(one).sum()
+        let one = |name: &str| name.len() + size_of::<Box<str>>() + ALLOCATION;
+        self.tags().chain(self.groups()).map(one).sum()
     }
 }
 
