@@ -19,6 +19,7 @@ mod reference;
 mod reuse_properties;
 mod route_properties;
 mod route_rows;
+mod route_settings;
 mod rows;
 mod scenario;
 

@@ -19,6 +19,9 @@ const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 pub(super) const GROUP_INVALIDATION: HeaderName =
     HeaderName::from_static("cache-group-invalidation");
 
+/// The fields that [`Tags::read`] reads.
+pub(super) const FIELDS: [HeaderName; 3] = [SURROGATE_KEY, CACHE_TAG, CACHE_GROUPS];
+
 /// The names that a response carries. They are compared byte by byte.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {

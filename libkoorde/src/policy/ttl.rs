@@ -38,7 +38,7 @@ pub struct Ttl {
     #[schemars(with = "Option<String>")]
     pub ceiling: Option<Duration>,
     /// Lifetimes by status, 400 to 999, of responses that say none themselves; they
-    /// replace a guess. For example `404 = "5s"`. Default: none, so that an error
+    /// replace a guess. For example `404 = "5s"`; in YAML the status needs quotes. Default: none, so that an error
     /// without explicit freshness is not stored.
     #[serde(
         deserialize_with = "read_by_status",

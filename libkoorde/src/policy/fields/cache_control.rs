@@ -4,6 +4,7 @@
 //! values the stricter counts, a value that is no number makes the response stale,
 //! and a field whose quoted string never ends means "do not store".
 
+use super::super::tags;
 use super::list::{self, is_token, members, trim};
 use super::{MAX_DELTA_SECONDS, delta_seconds};
 use http::{HeaderMap, HeaderName, header};
@@ -192,9 +193,11 @@ impl Argument<'_> {
     }
 }
 
-/// Fields that say how the rest has to be read.
+/// Fields that say how the rest has to be read, or by which names it is purged:
+/// without these a purge would miss it.
 fn is_essential(name: &HeaderName) -> bool {
     name.as_str().contains("cache-control")
+        || tags::FIELDS.contains(name)
         || [
             header::CONTENT_ENCODING,
             header::CONTENT_LENGTH,
