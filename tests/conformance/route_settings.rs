@@ -1,6 +1,7 @@
 //! What a configuration may say of a route, and what is refused.
 
-use libkoorde::policy::{Bypass, KeyRules, QueryRule, Settings};
+use http::HeaderMap;
+use libkoorde::policy::{Bypass, CacheKey, KeyRules, QueryRule, Settings, Target};
 use serde_json::json;
 use std::time::Duration;
 
@@ -140,4 +141,38 @@ fn lists_of_names_are_bounded() {
         let error = bypass.check().expect_err(expected);
         assert!(error.contains(expected), "{error}");
     }
+}
+
+#[test]
+fn a_long_cookie_in_a_key_is_there_as_its_hash() {
+    let rules: KeyRules = serde_json::from_value(json!({ "cookies": ["a"] })).expect("rules");
+    let target = Target::parse("http://a.example/").expect("a target");
+    let key = |last: char| {
+        let mut fields = HeaderMap::new();
+        let cookie = format!("a={}{last}", "x".repeat(60_000));
+        fields.insert("cookie", cookie.parse().expect("a value"));
+        rules.key("", &target, &fields, None)
+    };
+    let (one, two) = (key('1'), key('2'));
+    assert_ne!(one, two, "the last of 60,000 bytes counts");
+    assert_eq!(one, key('1'));
+    assert!(one.len() < 200, "{} bytes", one.len());
+    assert_eq!(one.url(), two.url());
+    let carried = CacheKey::from_bytes(one.as_bytes()).expect("it survives the wire");
+    assert_eq!(carried, one);
+    assert!(
+        !format!("{one:?}").contains("xxx"),
+        "nobody's cookie is in a log"
+    );
+
+    // A hash that is cut, or of a kind that nobody makes, is no key.
+    let place = one.len() - 4 - 33 - 4;
+    let mut cut = one.as_bytes().to_vec();
+    cut[place + 3] = 32;
+    cut.remove(place + 4 + 32);
+    assert!(CacheKey::from_bytes(&cut).is_err());
+    let mut other = one.as_bytes().to_vec();
+    assert_eq!(other[place + 4], 1, "a hash");
+    other[place + 4] = 2;
+    assert!(CacheKey::from_bytes(&other).is_err());
 }

@@ -4,6 +4,7 @@
 //! into its neighbour: ("ab", "c") is not ("a", "bc"). How a route makes keys of
 //! its requests is in [`key_rules`](super::key_rules).
 
+use super::key_rules;
 use super::target::MAX_TARGET_LEN;
 pub use super::target::{Target, TargetError};
 use std::fmt;
@@ -81,6 +82,9 @@ impl CacheKey {
             if part.len() > most {
                 return Err(KeyError::TooLong(part.len()));
             }
+        }
+        if !extra.is_empty() && !key_rules::is_extra(extra) {
+            return Err(KeyError::Malformed);
         }
         let slice = match slice {
             [] => None,

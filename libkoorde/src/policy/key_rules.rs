@@ -171,6 +171,15 @@ impl KeyRules {
     }
 }
 
+/// Whether these bytes begin as what [`KeyRules`] add to a key, and are as long.
+pub(super) fn is_extra(bytes: &[u8]) -> bool {
+    match bytes {
+        [PLAIN, ..] => true,
+        [HASHED, hash @ ..] => hash.len() == blake3::OUT_LEN,
+        _ => false,
+    }
+}
+
 /// The first byte of the part: no values can be taken for a hash.
 const PLAIN: u8 = 0;
 const HASHED: u8 = 1;

@@ -24,7 +24,9 @@ pub struct Ttl {
     /// says or lacks; it counts as explicit. Default: none.
     ///
     /// Errors have their own word ([`Ttl::negative`]): one bad minute of the origin
-    /// must not stay for a day.
+    /// must not stay for a day. What the origin makes for one visitor without saying
+    /// so (`private`, Vary, Set-Cookie) is shared for that long: this is for routes
+    /// that have no such responses.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>")]
     pub fixed: Option<Duration>,
