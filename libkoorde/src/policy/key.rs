@@ -2,7 +2,7 @@
 //!
 //! A key holds every part with its length before it, so that no part can flow
 //! into its neighbour: ("ab", "c") is not ("a", "bc"). How a route makes keys of
-//! its requests is in [`key_rules`](super::key_rules).
+//! its requests is in [`key_rules`].
 
 use super::key_rules;
 use super::target::MAX_TARGET_LEN;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 pub const MAX_TENANT_LEN: usize = 1024;
 
 /// The longest part for fields and cookies, in bytes: what is longer is there as
-/// its hash (see [`key_rules`](super::key_rules)).
+/// its hash (see [`key_rules`]).
 pub const MAX_EXTRA_LEN: usize = 1024;
 
 /// What a stored response is found by: tenant, method class, scheme, authority,
