@@ -101,10 +101,14 @@ fn cookie(fields: &HeaderMap, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Names of which some are the same, and few are too long.
-fn name() -> impl Strategy<Value = String> {
-    (0..400_u32, select(&[1, 1, 1, 250, 254, 300][..]))
-        .prop_map(|(number, length)| format!("{number:0>length$}"))
+/// Lists of names, of which some are the same; half of the cases have too long ones.
+fn names() -> impl Strategy<Value = Vec<Vec<String>>> {
+    let lengths = prop_oneof![Just(&[1, 200][..]), Just(&[1, 200, 254, 300][..])];
+    lengths.prop_flat_map(|lengths| {
+        let name = (0..400_u32, select(lengths))
+            .prop_map(|(number, length)| format!("{number:0>length$}"));
+        prop::collection::vec(prop::collection::vec(name, 0..60), 0..9)
+    })
 }
 
 proptest! {
@@ -165,7 +169,7 @@ proptest! {
 
     #[test]
     fn the_names_of_a_response_are_bounded(
-        lines in prop::collection::vec(prop::collection::vec(name(), 0..60), 0..6),
+        lines in names(),
         name in select(&["surrogate-key", "cache-tag", "cache-groups"][..]),
     ) {
         let mut fields = HeaderMap::new();
@@ -233,6 +237,27 @@ proptest! {
         prop_assert!(head.lifetime - jittered.lifetime <= left / 5);
         prop_assert_eq!(jittered.is_fresh(head.received), head.is_fresh(head.received));
     }
+}
+
+#[test]
+fn a_name_too_many_or_too_long_is_taken_by_any_purge() {
+    let tags = |names: &[String]| {
+        let mut fields = HeaderMap::new();
+        fields.insert("surrogate-key", names.join(" ").parse().expect("a value"));
+        fields.insert("cache-groups", "\"a group\"".parse().expect("a value"));
+        Tags::read(&fields)
+    };
+    let names: Vec<String> = (0..tags::MAX_NAMES).map(|n| n.to_string()).collect();
+    let full = tags(&names[1..]);
+    assert!(!full.truncated() && full.has_group("a group") && !full.has_tag("other"));
+    let over = tags(&names);
+    assert!(over.truncated() && over.groups().count() == 0);
+    assert!(over.has_group("a group") && over.has_tag("other"));
+
+    let long = tags(&["x".repeat(tags::MAX_NAME_LEN)]);
+    assert!(!long.truncated() && long.tags().count() == 1);
+    let longer = tags(&["x".repeat(tags::MAX_NAME_LEN + 1)]);
+    assert!(longer.truncated() && longer.tags().count() == 0);
 }
 
 /// Two URLs of one key have, each, the same parameters of every name that is not
