@@ -82,7 +82,7 @@ const CONTENT_RANGES: &[&str] = &[
     "lines 10-19/100",
 ];
 
-fn case() -> impl Strategy<Value = Case> {
+pub(crate) fn case() -> impl Strategy<Value = Case> {
     // Half of the cases are about parts; there these fields have to be in most of
     // them, and seldom much else, which would only hide what they say.
     let parts = (
@@ -271,7 +271,7 @@ fn the_reference_sees_enough_of_both_sides() {
     );
 }
 
-fn is_served(reuse: Reuse) -> bool {
+pub(crate) fn is_served(reuse: Reuse) -> bool {
     matches!(
         reuse,
         Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate { .. }

@@ -1,7 +1,8 @@
 //! What must be true of any input whatever, of the rules of a route.
 
-use super::properties::{case, exchange, fields, is_served, map, parts};
+use super::properties::{exchange, fields, parts};
 use super::reference::{Case, forbids};
+use super::reuse_properties::{case, is_served, map};
 use http::{HeaderMap, HeaderName, Method, StatusCode, Version};
 use libkoorde::policy::{
     Bypass, CacheKey, Hop, KeyRules, NotForwarded, QueryRule, Selecting, Settings, StaleWindows,
