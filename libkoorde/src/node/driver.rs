@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{clock, peers::Peers, wire};
+use super::{clock, gate::Gate, peers::Peers, wire};
 use crate::{
     id::{Id, KeyId},
     metrics::{Metrics, count},
@@ -142,6 +142,7 @@ pub(crate) struct Driver {
     waiting: HashMap<LookupId, oneshot::Sender<Found>>,
     next_lookup: u64,
     metrics: Arc<Metrics>,
+    gate: Arc<Gate>,
     published: AtomicU64,
 }
 
@@ -150,6 +151,7 @@ impl Driver {
         ring: Ring,
         unreachable: mpsc::Receiver<SocketAddr>,
         peers: Arc<Peers>,
+        gate: Arc<Gate>,
         metrics: Arc<Metrics>,
     ) -> (Self, Handle) {
         let (sender, asks) = mpsc::channel(INPUTS);
@@ -170,6 +172,7 @@ impl Driver {
             waiting: HashMap::new(),
             next_lookup: 0,
             metrics,
+            gate,
             published: AtomicU64::new(0),
         };
         (driver, handle)
@@ -254,6 +257,8 @@ impl Driver {
             }
             Event::Up(member) => {
                 count(&metrics.ring_changes, "up");
+                // Before the view is published: nobody acts on it without having heard the member.
+                self.gate.up(&member, clock::now().instant);
                 info!(member = %member.name, address = %member.addr, "Member up.");
             }
             Event::Down { member, reason } => {
@@ -263,6 +268,8 @@ impl Driver {
                     DownReason::Replaced | DownReason::Distant => "replaced",
                 };
                 count(&metrics.ring_changes, kind);
+                let is_dead = reason == DownReason::Dead;
+                self.gate.down(&member, is_dead, clock::now().instant);
                 info!(member = %member.name, address = %member.addr, reason = ?reason, "Member down.");
                 self.peers.forget(member.addr);
             }

@@ -26,7 +26,8 @@ use crate::{
     flight::Flights,
     id::Hasher,
     metrics::{Metrics, count},
-    policy,
+    policy::{self, Now},
+    purge::{Bounds, PurgeRequest, Purges, Receipt, leases::Leases},
     ring::{self, Phase, Ring, RingConfig, RingView},
     store::Store,
 };
@@ -39,7 +40,9 @@ mod egress;
 mod explain;
 mod fetch;
 mod fill;
+mod gate;
 mod intake;
+mod invalidate;
 mod listener;
 mod memo;
 mod miss;
@@ -47,6 +50,7 @@ mod origin;
 mod owners;
 mod pass;
 mod peers;
+mod purge;
 mod relay;
 pub mod report;
 mod request;
@@ -63,6 +67,7 @@ use driver::Driver;
 use egress::Guard;
 use fetch::Hop;
 use fill::Flight;
+use gate::Gate;
 use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
@@ -125,6 +130,14 @@ pub(crate) struct Inner {
     propagation: Propagation,
     /// Seeds that discovery last gave, to tell "nobody there yet" from "alone by design".
     seeds: AtomicUsize,
+    /// What may not be reused any more.
+    purges: Arc<Purges>,
+    /// Where requests wait until purges are heard of that may have been missed.
+    gate: Arc<Gate>,
+    /// URLs of which others may hold hot copies.
+    leases: Leases,
+    /// This life of the node: when it began, in milliseconds. Only its order means anything.
+    life: u64,
     started: std::time::Instant,
     tasks: Tasks,
 }
@@ -168,11 +181,28 @@ impl Node {
             Arc::clone(&metrics),
         ));
         let ring = start_ring(&config, &hasher, address)?;
-        let (driver, handle) =
-            Driver::new(ring, not_reached, Arc::clone(&peers), Arc::clone(&metrics));
+        let start = clock::now();
+        let gate = Arc::new(Gate::new(config.ring.stabilize, start.instant));
+        let (driver, handle) = Driver::new(
+            ring,
+            not_reached,
+            Arc::clone(&peers),
+            Arc::clone(&gate),
+            Arc::clone(&metrics),
+        );
         tasks.spawn(driver.run());
 
-        let capacity = config.store.capacity.0;
+        let purges = Arc::new(Purges::new(Bounds {
+            scopes: config.purge.max_scopes,
+            log: config.purge.max_log,
+        }));
+        // An edge is in nobody's view, so no purge asks it: it stores nothing.
+        let is_member = config.node.role == Role::Member;
+        let capacity = if is_member {
+            config.store.capacity.0
+        } else {
+            0
+        };
         let hot = capacity / 100 * u64::from(config.store.hot_percent);
         metrics
             .capacity_bytes
@@ -187,11 +217,11 @@ impl Node {
             routes,
             hop: sign(&hasher, &config.node.name, address),
             hasher,
-            store: Store::new(capacity - hot, {
+            store: Store::new(capacity - hot, Arc::clone(&purges), {
                 let metrics = Arc::clone(&metrics);
                 move |cause| count(&metrics.evictions, cause)
             }),
-            hot: Store::new(hot, |_| ()),
+            hot: Store::new(hot, Arc::clone(&purges), |_| ()),
             flights: Arc::new(Flights::new(config.fetch.max_fills)),
             fills: Arc::new(Semaphore::new(config.fetch.max_fills)),
             memo: Memo::new(config.fetch.uncacheable_for),
@@ -205,7 +235,11 @@ impl Node {
             metrics,
             propagation,
             seeds: AtomicUsize::new(0),
-            started: clock::now().instant,
+            purges,
+            gate,
+            leases: Leases::new(config.store.hot_lease, start.instant),
+            life: millis_since_epoch(start),
+            started: start.instant,
             tasks: tasks.clone(),
             config,
         });
@@ -216,6 +250,7 @@ impl Node {
             max_connections,
             tasks.clone(),
         ));
+        tasks.spawn(Arc::clone(&inner).hear_of_purges());
         Ok(Self { inner })
     }
 
@@ -303,6 +338,24 @@ impl Node {
         self.inner.explain(request).await
     }
 
+    /// Purges on every node, and returns when each member has acknowledged it or can't be reached, at
+    /// the latest after `purge.timeout` for each round of them: one round where all know all.
+    pub async fn purge(&self, request: &PurgeRequest) -> Receipt {
+        self.inner.purge(request).await
+    }
+
+    /// Purges known here: a number that only grows, equal on nodes that know the same.
+    #[must_use]
+    pub fn purge_generation(&self) -> u64 {
+        self.inner.purges.generation()
+    }
+
+    /// A drill: as long as it is cut off, nothing goes from this node to a peer and nothing comes
+    /// from one, as in a partition of the network.
+    pub fn cut_off(&self, is_cut: bool) {
+        self.inner.peers.cut(is_cut);
+    }
+
     /// Whether to send requests here: it has met its ring, or has waited long enough to know that
     /// it is alone, and is not leaving. Losing the ring later does not make it unready.
     #[must_use]
@@ -365,6 +418,11 @@ fn sign(hasher: &Hasher, name: &str, address: SocketAddr) -> policy::Hop {
     policy::Hop::new("koorde", &format!("{:016x}", node.0)).expect("hexadecimal digits are a token")
 }
 
+fn millis_since_epoch(now: Now) -> u64 {
+    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
 fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<Ring, StartError> {
     let now = clock::now();
     let ring = RingConfig {
@@ -378,11 +436,12 @@ fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<R
         .wall
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
+    let incarnation = millis_since_epoch(now);
     let me = ring::Member {
         id: hasher.node_id(&config.node.name),
         name: config.node.name.as_str().into(),
         addr: address,
-        incarnation: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        incarnation,
         weight: config.node.weight,
         role: match config.node.role {
             Role::Member => ring::Role::Member,
