@@ -5,4 +5,5 @@ mod collapse;
 mod egress;
 mod failure;
 mod passing;
+mod purge;
 mod reuse;
