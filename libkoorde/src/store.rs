@@ -119,6 +119,18 @@ impl Stored {
 pub(crate) struct Variants {
     pub(crate) all: Vec<Arc<Stored>>,
     weight: u64,
+    /// The ring's view in which this node was last found to be among the key's owners.
+    pub(crate) owned_in: AtomicU64,
+}
+
+impl Variants {
+    fn new(all: Vec<Arc<Stored>>, weight: u64) -> Self {
+        Self {
+            all,
+            weight,
+            owned_in: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 /// The response takes more than a tenth of the store.
@@ -214,7 +226,7 @@ impl Store {
         });
         let all: Vec<_> = left.collect();
         let weight = variants.weight;
-        (!all.is_empty()).then(|| Arc::new(Variants { all, weight }))
+        (!all.is_empty()).then(|| Arc::new(Variants::new(all, weight)))
     }
 
     fn judge(&self, key: &CacheKey, stored: &Stored) -> Verdict {
@@ -258,7 +270,7 @@ impl Store {
         self.make_room(weight)?;
         self.live.fetch_add(weight, AcqRel);
         self.cache
-            .insert(key.clone(), Arc::new(Variants { all, weight }));
+            .insert(key.clone(), Arc::new(Variants::new(all, weight)));
         // Applied at once: moka's own sum goes wrong for good when an update and a removal of one
         // key wait in its queue together (0.12.16; the property test below finds it in seconds).
         self.cache.run_pending_tasks();

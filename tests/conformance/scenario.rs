@@ -5,8 +5,8 @@ mod parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, response};
 use libkoorde::policy::fields::date::HttpDate;
 use libkoorde::policy::{
-    Exchange, HeadUpdate, Now, Reuse, SetCookie, Settings, StoredHead, precondition, reuse, storing,
-    validation,
+    Exchange, HeadUpdate, Now, Reuse, SetCookie, Settings, StoredHead, precondition, reuse,
+    storing, validation,
 };
 use std::time::{Duration, Instant, SystemTime};
 

@@ -61,6 +61,11 @@ impl Handle {
         &self.view
     }
 
+    /// The number of the view; read before the view it is at most that view's.
+    pub(crate) fn version(&self) -> u64 {
+        *self.changes.borrow()
+    }
+
     /// A message from a peer. Never waits.
     pub(crate) fn message(&self, from: SocketAddr, message: Message) -> bool {
         self.asks
@@ -231,7 +236,7 @@ impl Driver {
                 .ring_members
                 .set(i64::try_from(view.members().len()).unwrap_or(i64::MAX));
             self.view.store(view);
-            let version = self.published.fetch_add(1, Ordering::Relaxed);
+            let version = self.published.fetch_add(1, Ordering::Relaxed) + 1;
             self.changes.send_replace(version);
         }
     }

@@ -92,7 +92,9 @@ impl Inner {
         let route = Arc::clone(self.routes.find(&request.target));
         let key = route.key(&request);
         let hears = hop == Hop::Forwarded || self.hears_of_purges();
-        let variants = self.store.get(&key, now.instant).filter(|_| hears);
+        let variants = self.store.get(&key, now.instant).filter(|variants| {
+            hop == Hop::Forwarded || hears && self.is_among_owners(&key, variants)
+        });
         let reuse = decide(&request, variants.as_deref(), now);
         if let Reuse::Fresh { index } = reuse
             && let Some(stored) = variants
@@ -311,16 +313,6 @@ impl Inner {
     fn flight(&self, miss: &Miss) -> FlightKey {
         let (fields, asks_owners) = (&miss.request.fields, !miss.owners.is_empty());
         self.memo.flight(&miss.key, fields, asks_owners, miss.after)
-    }
-
-    /// The newest purge that takes what a flight has brought, if it came after the flight's start:
-    /// then whoever asks now may not have it.
-    fn purged_since(&self, born: u64, key: &CacheKey, head: &Head) -> Option<u64> {
-        if self.purges.version() == born {
-            return None;
-        }
-        let tags = head.shared.as_ref().map(|shared| &shared.tags);
-        Some(self.purges.newest(key, tags)).filter(|newest| *newest > born)
     }
 
     fn start(

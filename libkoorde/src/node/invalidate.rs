@@ -4,7 +4,7 @@
 //! The first owners of a key are told. They know whether a hot copy of theirs may still be held by
 //! others; only then everybody is told.
 
-use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
 use tokio::time;
@@ -14,6 +14,7 @@ use crate::{
     metrics::count_by,
     policy::{CacheKey, Target},
     purge::{Kind, Scope, ScopeKey},
+    store::Variants,
 };
 
 /// How long an unsafe request waits for this.
@@ -63,7 +64,8 @@ impl Inner {
             tenant: first.tenant().to_owned(),
             urls: keys.iter().map(|key| key.url().to_vec()).collect(),
         };
-        let mut everybody = self.make_stale(&stale);
+        let has_many_keys = |target: &Target| self.routes.find(target).has_many_keys();
+        let mut everybody = self.make_stale(&stale) || targets.iter().any(has_many_keys);
         let mut told = BTreeSet::new();
         for key in &keys {
             match self.first_owners(key).await {
@@ -130,5 +132,25 @@ impl Inner {
         // Who owned the key until a moment ago may have given copies away, too.
         self.gate.changed_within(lease, now)
             || stale.urls.iter().any(|url| self.leases.may_hold(url, now))
+    }
+
+    /// Whether we are one of the first owners of a key. What we hold of other keys, from times when
+    /// we were, may have been made stale by an unsafe request of which only its owners were told.
+    pub(crate) fn is_among_owners(&self, key: &CacheKey, variants: &Variants) -> bool {
+        let version = self.driver.version();
+        if variants.owned_in.load(Ordering::Relaxed) == version {
+            return true;
+        }
+        let view = self.view.load();
+        let owners = view.owners(self.hasher.key_id(key.as_bytes()), REPLICAS);
+        let is_alone = view
+            .members()
+            .iter()
+            .all(|member| member.id == view.me().id);
+        let is_owner = is_alone || owners.iter().any(|member| member.id == view.me().id);
+        if is_owner {
+            variants.owned_in.store(version, Ordering::Relaxed);
+        }
+        is_owner
     }
 }

@@ -27,7 +27,7 @@ use crate::{
     id::Hasher,
     metrics::{Metrics, count},
     policy::{self, Now},
-    purge::{Bounds, PurgeRequest, Purges, Receipt, leases::Leases},
+    purge::{Bounds, Purges, leases::Leases},
     ring::{self, Phase, Ring, RingConfig, RingView},
     store::Store,
 };
@@ -336,24 +336,6 @@ impl Node {
     /// Why the next request like this is a hit or a miss. Asks the owner, for a second at most.
     pub async fn explain(&self, request: &Request) -> Explanation {
         self.inner.explain(request).await
-    }
-
-    /// Purges on every node, and returns when each member has acknowledged it or can't be reached, at
-    /// the latest after `purge.timeout` for each round of them: one round where all know all.
-    pub async fn purge(&self, request: &PurgeRequest) -> Receipt {
-        self.inner.purge(request).await
-    }
-
-    /// Purges known here: a number that only grows, equal on nodes that know the same.
-    #[must_use]
-    pub fn purge_generation(&self) -> u64 {
-        self.inner.purges.generation()
-    }
-
-    /// A drill: as long as it is cut off, nothing goes from this node to a peer and nothing comes
-    /// from one, as in a partition of the network.
-    pub fn cut_off(&self, is_cut: bool) {
-        self.inner.peers.cut(is_cut);
     }
 
     /// Whether to send requests here: it has met its ring, or has waited long enough to know that

@@ -14,7 +14,9 @@ use tokio::time;
 use tracing::{debug, info};
 
 use super::{
-    Inner, Request, clock,
+    Inner, Node, Request,
+    answer::Head,
+    clock,
     gate::{PATIENCE, Waiting},
     peers::PeerError,
 };
@@ -55,6 +57,26 @@ pub(crate) struct SyncReply {
     pub(crate) entries: Vec<Entry>,
     /// Members that it knows beside those asked.
     pub(crate) others: Vec<(Id, Arc<str>, SocketAddr)>,
+}
+
+impl Node {
+    /// Purges on every node, and returns when each member has acknowledged it or can't be reached, at
+    /// the latest after `purge.timeout` for each round of them: one round where all know all.
+    pub async fn purge(&self, request: &PurgeRequest) -> Receipt {
+        self.inner.purge(request).await
+    }
+
+    /// Purges known here: a number that only grows, equal on nodes that know the same.
+    #[must_use]
+    pub fn purge_generation(&self) -> u64 {
+        self.inner.purges.generation()
+    }
+
+    /// A drill: as long as it is cut off, nothing goes from this node to a peer and nothing comes
+    /// from one, as in a partition of the network.
+    pub fn cut_off(&self, is_cut: bool) {
+        self.inner.peers.cut(is_cut);
+    }
 }
 
 impl Inner {
@@ -302,6 +324,16 @@ impl Inner {
                 .members()
                 .iter()
                 .all(|member| member.id == view.me().id)
+    }
+
+    /// The newest purge that takes what a flight has brought, if it came after the flight's start:
+    /// then whoever asks now may not have it.
+    pub(crate) fn purged_since(&self, born: u64, key: &CacheKey, head: &Head) -> Option<u64> {
+        if self.purges.version() == born {
+            return None;
+        }
+        let tags = head.shared.as_ref().map(|shared| &shared.tags);
+        Some(self.purges.newest(key, tags)).filter(|newest| *newest > born)
     }
 
     /// Compares what it knows with a random member at every round, and at once with each that has
