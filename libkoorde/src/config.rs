@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy;
 
+mod purge;
 mod routes;
 mod size;
+pub use purge::PurgeConfig;
 pub use routes::{RouteConfig, UpstreamConfig};
 pub use size::ByteSize;
 
@@ -26,6 +28,8 @@ pub struct Config {
     pub ring: RingSettings,
     /// The store of responses.
     pub store: StoreConfig,
+    /// Purges.
+    pub purge: PurgeConfig,
     /// Fills and their waiters.
     pub fetch: FetchConfig,
     /// Connections to origins.
@@ -130,6 +134,11 @@ pub struct StoreConfig {
     pub capacity: ByteSize,
     /// Part of `capacity` for hot copies: much-asked responses of other owners, in percent, 0–20.
     pub hot_percent: u8,
+    /// How long a hot copy is reused at most, 1 s – 1 h. An unsafe request (POST, PUT, DELETE…)
+    /// reaches hot copies for as long.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub hot_lease: Duration,
 }
 
 impl Default for StoreConfig {
@@ -137,6 +146,7 @@ impl Default for StoreConfig {
         Self {
             capacity: ByteSize::mib(256),
             hot_percent: 3,
+            hot_lease: Duration::from_secs(60),
         }
     }
 }
@@ -323,6 +333,8 @@ impl Config {
             "0 to 20",
         )?;
         let (ms, s) = (Duration::from_millis, Duration::from_secs);
+        within("store.hot_lease", store.hot_lease, s(1), s(3600))?;
+        self.purge.check()?;
         within("fetch.timeout", fetch.timeout, ms(100), s(600))?;
         within("fetch.stall_timeout", fetch.stall_timeout, ms(10), s(600))?;
         within(

@@ -37,6 +37,7 @@ pub mod metrics;
 pub mod node;
 pub mod outcome;
 pub mod policy;
+pub mod purge;
 pub mod ring;
 mod store;
 
@@ -44,6 +45,7 @@ pub use config::Config;
 pub use error::{BodyError, FetchError, StartError};
 pub use metrics::Metrics;
 pub use node::{Body, Interim, Node, Propagation, Request, RequestBody};
+pub use purge::{Kind, PurgeRequest, Receipt, Scope};
 
 /// The README's Rust, so that it can't drift.
 #[cfg(doctest)]

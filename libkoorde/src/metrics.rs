@@ -80,6 +80,14 @@ pub struct Metrics {
     pub origin_seconds: Histogram,
     /// Refusals of the egress guard by reason.
     pub origin_denied: ByKind,
+    /// Purges by how this node came to them: `issued received synced`; `folded`: times that more
+    /// had to be purged, because single purges were no longer remembered; `invalidated`: URLs by
+    /// unsafe requests.
+    pub purges: ByKind,
+    /// Members that did not acknowledge a purge or an invalidation.
+    pub purges_unreachable: Counter,
+    /// Purges known: equal on nodes that know the same.
+    pub purge_generation: Gauge,
 }
 
 impl Metrics {
@@ -127,6 +135,12 @@ impl Metrics {
                 "To the head of an origin's response",
             ),
             origin_denied: add.kinds("origin_denied", "Refusals of the egress guard by reason"),
+            purges: add.kinds("purges", "Purges by how this node came to them"),
+            purges_unreachable: add.counter(
+                "purge_unreachable",
+                "Members that did not acknowledge a purge or an invalidation",
+            ),
+            purge_generation: add.gauge("purge_generation", "Purges known"),
         })
     }
 
@@ -157,6 +171,13 @@ impl Metrics {
 /// Counts `kind` in `family`. Words are literals, so the set stays closed.
 pub fn count(family: &ByKind, kind: &'static str) {
     family.get_or_create(&KindLabel { kind }).inc();
+}
+
+/// Counts `times` of `kind` in `family`.
+pub fn count_by(family: &ByKind, kind: &'static str, times: u64) {
+    if times > 0 {
+        family.get_or_create(&KindLabel { kind }).inc_by(times);
+    }
 }
 
 /// How often `kind` was counted in `family`.

@@ -6,9 +6,10 @@
 //! always room once moka has caught up.
 
 use std::{
+    cmp::Ordering,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire},
     },
     time::Instant,
 };
@@ -17,7 +18,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 use moka::{notification::RemovalCause, sync::Cache};
 
-use crate::policy::{CacheKey, Settings, StoredHead};
+use crate::{
+    policy::{CacheKey, Settings, StoredHead},
+    purge::{Purges, Verdict},
+};
 
 mod parts;
 
@@ -36,21 +40,48 @@ pub(crate) struct Stored {
     pub(crate) chunks: Vec<Bytes>,
     /// Bytes in `chunks`.
     pub(crate) length: u64,
+    /// The newest purge that was known here when it was asked for: later ones may take it.
+    pub(crate) born: u64,
+    /// The newest purge that it was found clean by.
+    clean: AtomicU64,
+    /// Whether a soft purge has taken it: then it is stale, whatever its head says.
+    pub(crate) purged: bool,
+    /// A hot copy is reused until then: whoever gave it remembers so long that there is one.
+    pub(crate) until: Option<Instant>,
 }
 
 impl Stored {
-    pub(crate) fn new(head: StoredHead, chunks: Vec<Bytes>) -> Self {
+    pub(crate) fn new(head: StoredHead, chunks: Vec<Bytes>, born: u64) -> Self {
         let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         Self {
             head,
             chunks,
             length,
+            born,
+            clean: AtomicU64::new(born),
+            purged: false,
+            until: None,
+        }
+    }
+
+    /// The same as a soft purge leaves it: stale since now.
+    fn purged(&self, now: Instant) -> Self {
+        let mut head = self.head.clone();
+        head.lifetime = head.lifetime.min(head.current_age(now));
+        Self {
+            head,
+            chunks: self.chunks.clone(),
+            length: self.length,
+            born: self.born,
+            clean: AtomicU64::new(self.born),
+            purged: true,
+            until: self.until,
         }
     }
 
     /// The same in buffers of its own size. What came from a connection are slices of its read
     /// buffers, and one small slice would keep hundreds of kilobytes alive that nobody counts.
-    pub(crate) fn compact(mut head: StoredHead, chunks: &[Bytes]) -> Self {
+    pub(crate) fn compact(mut head: StoredHead, chunks: &[Bytes], born: u64) -> Self {
         for value in head.fields.values_mut() {
             let is_sensitive = value.is_sensitive();
             if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
@@ -72,7 +103,7 @@ impl Stored {
                 }
             }
         }
-        Self::new(head, copies)
+        Self::new(head, copies, born)
     }
 
     /// When the origin made it, as far as its age tells.
@@ -90,6 +121,18 @@ impl Stored {
 pub(crate) struct Variants {
     pub(crate) all: Vec<Arc<Stored>>,
     weight: u64,
+    /// The ring's view in which this node was last found to be among the key's owners.
+    pub(crate) owned_in: AtomicU64,
+}
+
+impl Variants {
+    fn new(all: Vec<Arc<Stored>>, weight: u64) -> Self {
+        Self {
+            all,
+            weight,
+            owned_in: AtomicU64::new(u64::MAX),
+        }
+    }
 }
 
 /// The response takes more than a tenth of the store.
@@ -105,13 +148,16 @@ pub(crate) struct Store {
     capacity: u64,
     /// One writer at a time: adding a variant is read, change, write.
     writes: Mutex<()>,
+    /// What may not be reused.
+    purges: Arc<Purges>,
 }
 
 impl Store {
-    /// A store of at most `capacity` bytes: bodies, fields, keys and overhead.
-    /// `on_leave` hears of each that leaves, by cause.
+    /// A store of at most `capacity` bytes: bodies, fields, keys and overhead. What `purges` take is
+    /// never given out as if nothing had happened. `on_leave` hears of each that leaves, by cause.
     pub(crate) fn new(
         capacity: u64,
+        purges: Arc<Purges>,
         on_leave: impl Fn(&'static str) + Send + Sync + 'static,
     ) -> Self {
         let live = Arc::new(AtomicU64::new(0));
@@ -122,7 +168,7 @@ impl Store {
                 u32::try_from(variants.weight).unwrap_or(u32::MAX)
             })
             .eviction_listener(move |_, variants: Arc<Variants>, cause| {
-                leaving.fetch_sub(variants.weight, Ordering::AcqRel);
+                leaving.fetch_sub(variants.weight, AcqRel);
                 let kind = match cause {
                     RemovalCause::Size => "size",
                     RemovalCause::Replaced => "replaced",
@@ -137,6 +183,7 @@ impl Store {
             live,
             capacity,
             writes: Mutex::new(()),
+            purges,
         }
     }
 
@@ -147,7 +194,7 @@ impl Store {
 
     /// Bytes stored, never above the capacity.
     pub(crate) fn bytes(&self) -> u64 {
-        self.live.load(Ordering::Acquire)
+        self.live.load(Acquire)
     }
 
     /// The bound of [`Store::bytes`].
@@ -161,12 +208,37 @@ impl Store {
         self.cache.entry_count()
     }
 
-    pub(crate) fn get(&self, key: &CacheKey) -> Option<Arc<Variants>> {
-        self.cache.get(key)
+    /// The stored responses of a key, as purges leave them: without those that a hard one took, and
+    /// stale where it was a soft one.
+    pub(crate) fn get(&self, key: &CacheKey, now: Instant) -> Option<Arc<Variants>> {
+        let variants = self.cache.get(key)?;
+        let verdicts: Vec<Verdict> = match &variants.all[..] {
+            // Nearly always; a list would be allocated in vain.
+            [one] if self.judge(key, one) == Verdict::Clean => return Some(variants),
+            all => all.iter().map(|one| self.judge(key, one)).collect(),
+        };
+        if verdicts.iter().all(|verdict| *verdict == Verdict::Clean) {
+            return Some(variants);
+        }
+        let left = variants.all.iter().zip(verdicts);
+        let left = left.filter_map(|(stored, verdict)| match verdict {
+            Verdict::Clean => Some(Arc::clone(stored)),
+            Verdict::Soft => Some(Arc::new(stored.purged(now))),
+            Verdict::Hard => None,
+        });
+        let all: Vec<_> = left.collect();
+        let weight = variants.weight;
+        (!all.is_empty()).then(|| Arc::new(Variants::new(all, weight)))
+    }
+
+    fn judge(&self, key: &CacheKey, stored: &Stored) -> Verdict {
+        self.purges
+            .judge(stored.born, &stored.clean, key, &stored.head.tags)
     }
 
     /// Keeps a response, in place of the variant that the same requests select; unless that one is
-    /// newer: a slow body may end after a reload has brought its successor.
+    /// newer: a slow body may end after a reload has brought its successor. What a purge took stands
+    /// in nobody's way, and what was purged on its way here in the place of nothing better.
     ///
     /// # Errors
     /// It takes more than [`Store::ceiling`] by itself.
@@ -180,12 +252,21 @@ impl Store {
         let old = self.cache.get(key);
         let mut all: Vec<_> = old.map(|old| old.all.clone()).unwrap_or_default();
         let same = |variant: &Arc<Stored>| variant.head.selecting == stored.head.selecting;
-        if all
-            .iter()
-            .any(|old| same(old) && old.head.part == stored.head.part && old.made() > stored.made())
-        {
+        let verdict = self.judge(key, &stored);
+        let is_better = |old: &Arc<Stored>| match self.judge(key, old).cmp(&verdict) {
+            Ordering::Less => true,
+            Ordering::Equal => old.head.part == stored.head.part && old.made() > stored.made(),
+            Ordering::Greater => false,
+        };
+        if verdict == Verdict::Hard || all.iter().any(|old| same(old) && is_better(old)) {
             return Ok(());
         }
+        all.retain(|old| match self.judge(key, old) {
+            Verdict::Clean => true,
+            // What a purge took must not grow together with what it did not.
+            Verdict::Soft => !same(old),
+            Verdict::Hard => false,
+        });
         parts::place(&mut all, stored, settings);
         let overhead = 2 * key.len() as u64 + 256;
         let weigh = |all: &[Arc<Stored>]| overhead + all.iter().map(|v| v.weight()).sum::<u64>();
@@ -198,9 +279,9 @@ impl Store {
             return Err(TooLarge);
         }
         self.make_room(weight)?;
-        self.live.fetch_add(weight, Ordering::AcqRel);
+        self.live.fetch_add(weight, AcqRel);
         self.cache
-            .insert(key.clone(), Arc::new(Variants { all, weight }));
+            .insert(key.clone(), Arc::new(Variants::new(all, weight)));
         // Applied at once: moka's own sum goes wrong for good when an update and a removal of one
         // key wait in its queue together (0.12.16; the property test below finds it in seconds).
         self.cache.run_pending_tasks();
@@ -232,183 +313,4 @@ impl Store {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::{Duration, Instant, SystemTime};
-
-    use http::{HeaderMap, Method, Response};
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::policy::{Exchange, Now, Settings, Target, storing};
-
-    #[expect(clippy::disallowed_methods, reason = "any time will do")]
-    fn stored(length: usize, variant: u8) -> Arc<Stored> {
-        let (wall, instant) = (
-            SystemTime::UNIX_EPOCH + Duration::from_secs(1),
-            Instant::now(),
-        );
-        let response_received = Now { wall, instant };
-        let exchange = Exchange {
-            request_sent: instant,
-            response_received,
-        };
-        let mut request = HeaderMap::new();
-        request.insert("x-variant", u16::from(variant).into());
-        let response = Response::builder().header("cache-control", "max-age=60");
-        let (head, ()) = response
-            .header("vary", "x-variant")
-            .body(())
-            .expect("valid")
-            .into_parts();
-        let head = storing::decide(
-            &Method::GET,
-            &request,
-            &head,
-            &exchange,
-            &Settings::default(),
-        );
-        let body = vec![Bytes::from(vec![0; length])];
-        Arc::new(Stored::new(head.expect("explicitly fresh"), body))
-    }
-
-    fn key(n: u8) -> CacheKey {
-        CacheKey::new(
-            "",
-            &Target::parse(&format!("http://example.com/{n}")).expect("a URL"),
-        )
-    }
-
-    fn store(capacity: u64) -> Store {
-        Store::new(capacity, |_| ())
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        /// Whatever is put, replaced and removed: never above the bound, and what is counted is
-        /// what is there.
-        #[test]
-        fn the_bytes_counted_are_the_bytes_kept_and_never_above_the_bound(
-            steps in proptest::collection::vec((0u8..40, 0u8..3, 0usize..12_000, 0u8..10), 1..300),
-        ) {
-            let store = store(100_000);
-            for (name, variant, length, action) in steps {
-                if action == 0 {
-                    store.remove(&key(name));
-                } else {
-                    let fits = store.put(&key(name), stored(length, variant), &Settings::default()).is_ok();
-                    prop_assert!(fits || length > 8_000, "{length} bytes have to fit with their fields");
-                }
-                prop_assert!(store.bytes() <= store.capacity());
-            }
-            store.cache.run_pending_tasks();
-            let kept: u64 = store.cache.iter().map(|(_, variants)| variants.weight).sum();
-            prop_assert_eq!(store.bytes(), kept);
-        }
-    }
-
-    /// Steps that the property above once shrank to: the last was refused, because moka believed
-    /// to hold 84 kB where it held 92.
-    #[test]
-    fn an_update_and_a_removal_of_one_key_leave_no_bytes_behind() {
-        let store = store(100_000);
-        for (name, length) in [
-            (11, 6767),
-            (12, 6639),
-            (13, 4621),
-            (0, 4815),
-            (14, 1576),
-            (10, 8242),
-            (37, 6897),
-            (8, 6616),
-            (25, 7591),
-            (18, 5045),
-            (9, 5957),
-            (39, 7385),
-            (27, 589),
-            (20, 5436),
-        ] {
-            store
-                .put(&key(name), stored(length, 2), &Settings::default())
-                .expect("fits");
-        }
-        store
-            .put(&key(27), stored(6772, 1), &Settings::default())
-            .expect("fits");
-        store.remove(&key(27));
-        for (name, length) in [(26, 3004), (18, 7454), (29, 7197)] {
-            store
-                .put(&key(name), stored(length, 2), &Settings::default())
-                .expect("fits");
-        }
-        assert_eq!(store.bytes(), store.cache.weighted_size());
-    }
-
-    #[test]
-    fn a_variant_takes_the_place_of_its_predecessor_only() {
-        let store = store(1 << 20);
-        for (length, variant) in [(1, 0), (2, 1), (3, 0)] {
-            store
-                .put(&key(0), stored(length, variant), &Settings::default())
-                .expect("small");
-        }
-        let variants = store.get(&key(0)).expect("kept");
-        let lengths: Vec<u64> = variants.all.iter().map(|stored| stored.length).collect();
-        assert_eq!(lengths, [2, 3]);
-    }
-
-    #[test]
-    fn an_older_response_does_not_take_the_place_of_a_newer_one() {
-        let store = store(1 << 20);
-        let (old, new) = (stored(1, 0), stored(2, 0));
-        store
-            .put(&key(0), new, &Settings::default())
-            .expect("small");
-        store
-            .put(&key(0), old, &Settings::default())
-            .expect("small");
-        assert_eq!(store.get(&key(0)).expect("kept").all[0].length, 2);
-    }
-
-    #[test]
-    fn a_compact_body_has_the_same_bytes_in_buffers_of_their_size() {
-        let head = stored(0, 0).head.clone();
-        let big = Bytes::from((0..700_000u32).map(|n| n as u8).collect::<Vec<_>>());
-        let chunks = [
-            big.slice(5..6),
-            big.slice(10..600_000),
-            Bytes::new(),
-            big.slice(600_000..),
-        ];
-        let compact = Stored::compact(head, &chunks);
-        assert_eq!(compact.chunks.concat(), chunks.concat());
-        assert!(
-            compact
-                .chunks
-                .iter()
-                .all(|chunk| !chunk.is_empty() && chunk.len() <= BLOCK)
-        );
-    }
-
-    #[test]
-    fn what_takes_more_than_a_tenth_is_refused() {
-        let store = store(1 << 20);
-        assert_eq!(
-            store.put(&key(0), stored(1 << 17, 0), &Settings::default()),
-            Err(TooLarge)
-        );
-        assert_eq!(store.bytes(), 0);
-    }
-
-    #[test]
-    fn a_key_holds_so_many_variants_and_no_more() {
-        let store = store(1 << 20);
-        for variant in 0..=u8::MAX {
-            store
-                .put(&key(0), stored(1, variant), &Settings::default())
-                .expect("small");
-        }
-        let variants = store.get(&key(0)).expect("kept").all.len();
-        assert!(variants <= MAX_VARIANTS, "{variants}");
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! What operators ask of one node: `/debug/*` of the admin listener.
+//! What operators ask of one node: `/debug/*` and `/purge` of the admin listener.
 
 use http::{Method, Request, StatusCode};
 
@@ -7,6 +7,12 @@ use crate::http::{
     cache::library_request,
     respond::{self, Answer},
 };
+
+mod purge;
+mod token;
+
+pub(crate) use purge::purge;
+pub use token::{Token, TokenError};
 
 /// `/debug/explain?url=`: why the next request for a URL would be a hit or a miss. The request's own
 /// fields count, so a variant is asked for as it would be fetched.

@@ -12,6 +12,7 @@ use tokio::{sync::watch, task::JoinSet, time::Instant};
 use tracing::info;
 
 use crate::{
+    admin::{Token, TokenError},
     discovery,
     http::{Doors, HttpMetrics, ListenError, Listener, ListenerName, State},
     settings::{HttpSettings, Settings, ShutdownSettings, TlsSettings},
@@ -55,6 +56,9 @@ pub enum AppError {
     /// A listener could not start.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The token of the admin listener cannot be read.
+    #[error(transparent)]
+    Token(#[from] TokenError),
     /// The node could not start.
     #[error(transparent)]
     Node(#[from] StartError),
@@ -82,6 +86,8 @@ impl App {
     ) -> Result<Self, AppError> {
         settings.complete();
         settings.check().map_err(AppError::Settings)?;
+        let token = settings.admin.token_file.as_deref();
+        let token = token.map(Token::read).transpose()?;
         let mut registry = registry();
         let metrics = Arc::new(HttpMetrics::new(&mut registry));
         if let Some(exports) = telemetry.exports() {
@@ -108,6 +114,7 @@ impl App {
             settings: settings.redacted(),
             name: name_field(node.name()),
             propagation: telemetry.propagation(),
+            token,
         });
         let mut listeners = JoinSet::new();
         for (listener, name) in [(http, ListenerName::Http), (admin, ListenerName::Admin)] {

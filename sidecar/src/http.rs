@@ -26,3 +26,4 @@ pub use accept::Accept;
 pub use doors::{Doors, State};
 pub use listener::{ListenError, Listener};
 pub use metrics::{HttpMetrics, ListenerName};
+pub(crate) use target::decode;

@@ -23,13 +23,13 @@
 //! | [`settings`] | what the process is told, and by whom: file, environment, flags |
 //! | [`app`] | one process: starts everything in order, ends it in order |
 //! | [`http`] | listeners: bounds and timers of connections, paths, errors as answers |
-//! | `admin` | `/debug/*` |
+//! | `admin` | `/debug/*`, `/purge` |
 //! | [`telemetry`] | logs, traces, the three forms of `/metrics` |
 //! | [`discovery`] | names of peers, resolved for ever |
 //! | [`shutdown`] | phases and signals |
 //! | [`cli`] | the command line |
 
-mod admin;
+pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod discovery;

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use libkoorde::{
     Config,
     config::{
-        EgressConfig, FetchConfig, NodeConfig, OriginConfig, RingSettings, RouteConfig,
-        StoreConfig, UpstreamConfig,
+        EgressConfig, FetchConfig, NodeConfig, OriginConfig, PurgeConfig, RingSettings,
+        RouteConfig, StoreConfig, UpstreamConfig,
     },
 };
 use schemars::JsonSchema;
@@ -38,6 +38,8 @@ pub struct Settings {
     pub ring: RingSettings,
     /// The store of responses.
     pub store: StoreConfig,
+    /// Purges.
+    pub purge: PurgeConfig,
     /// Fills and their waiters.
     pub fetch: FetchConfig,
     /// Connections to origins.
@@ -70,6 +72,7 @@ impl Settings {
             node: self.node.clone(),
             ring: self.ring.clone(),
             store: self.store.clone(),
+            purge: self.purge.clone(),
             fetch: self.fetch.clone(),
             origin: self.origin.clone(),
             egress: self.egress.clone(),

@@ -5,5 +5,6 @@ mod collapse;
 mod egress;
 mod failure;
 mod passing;
+mod purge;
 mod ranges;
 mod reuse;

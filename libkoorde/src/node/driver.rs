@@ -19,7 +19,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{clock, peers::Peers, wire};
+use super::{clock, gate::Gate, peers::Peers, wire};
 use crate::{
     id::{Id, KeyId},
     metrics::{Metrics, count},
@@ -59,6 +59,11 @@ impl Handle {
     /// The ring as it was a moment ago.
     pub(crate) fn view(&self) -> &Arc<ArcSwap<RingView>> {
         &self.view
+    }
+
+    /// The number of the view; read before the view it is at most that view's.
+    pub(crate) fn version(&self) -> u64 {
+        *self.changes.borrow()
     }
 
     /// A message from a peer. Never waits.
@@ -142,6 +147,7 @@ pub(crate) struct Driver {
     waiting: HashMap<LookupId, oneshot::Sender<Found>>,
     next_lookup: u64,
     metrics: Arc<Metrics>,
+    gate: Arc<Gate>,
     published: AtomicU64,
 }
 
@@ -150,6 +156,7 @@ impl Driver {
         ring: Ring,
         unreachable: mpsc::Receiver<SocketAddr>,
         peers: Arc<Peers>,
+        gate: Arc<Gate>,
         metrics: Arc<Metrics>,
     ) -> (Self, Handle) {
         let (sender, asks) = mpsc::channel(INPUTS);
@@ -170,6 +177,7 @@ impl Driver {
             waiting: HashMap::new(),
             next_lookup: 0,
             metrics,
+            gate,
             published: AtomicU64::new(0),
         };
         (driver, handle)
@@ -228,7 +236,7 @@ impl Driver {
                 .ring_members
                 .set(i64::try_from(view.members().len()).unwrap_or(i64::MAX));
             self.view.store(view);
-            let version = self.published.fetch_add(1, Ordering::Relaxed);
+            let version = self.published.fetch_add(1, Ordering::Relaxed) + 1;
             self.changes.send_replace(version);
         }
     }
@@ -254,6 +262,8 @@ impl Driver {
             }
             Event::Up(member) => {
                 count(&metrics.ring_changes, "up");
+                // Before the view is published: nobody acts on it without having heard the member.
+                self.gate.up(&member, clock::now().instant);
                 info!(member = %member.name, address = %member.addr, "Member up.");
             }
             Event::Down { member, reason } => {
@@ -263,6 +273,8 @@ impl Driver {
                     DownReason::Replaced | DownReason::Distant => "replaced",
                 };
                 count(&metrics.ring_changes, kind);
+                let is_dead = reason == DownReason::Dead;
+                self.gate.down(&member, is_dead, clock::now().instant);
                 info!(member = %member.name, address = %member.addr, reason = ?reason, "Member down.");
                 self.peers.forget(member.addr);
             }

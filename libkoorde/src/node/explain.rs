@@ -139,7 +139,7 @@ impl Inner {
             _ => Ok(self.inspect(request)),
         };
         let now = clock::now();
-        let hot = self.hot.get(&key);
+        let hot = self.hot.get(&key, now.instant);
         let hot_copy = hot.is_some_and(|hot| {
             matches!(
                 super::miss::decide(request, Some(&hot), now),

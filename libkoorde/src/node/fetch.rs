@@ -90,10 +90,14 @@ impl Inner {
         if forwarding::is_loop(&request.fields, &self.hop) {
             return Err(FetchError::Loop);
         }
+        self.gate.pass(clock::now().instant).await;
         let now = clock::now();
         let route = Arc::clone(self.routes.find(&request.target));
         let key = route.key(&request);
-        let variants = self.store.get(&key);
+        let hears = hop == Hop::Forwarded || self.hears_of_purges();
+        let variants = self.store.get(&key, now.instant).filter(|variants| {
+            hop == Hop::Forwarded || hears && self.is_among_owners(&key, variants)
+        });
         let reuse = decide(&request, variants.as_deref(), now);
         if let Reuse::Fresh { index } = reuse
             && let Some(stored) = variants
@@ -110,7 +114,10 @@ impl Inner {
             }
         };
         let ours = owners.is_empty();
-        if !ours && let Some(stored) = self.hot_copy(&request, &key, now) {
+        if !ours
+            && hears
+            && let Some(stored) = self.hot_copy(&request, &key, now)
+        {
             return Ok(self.hit(&request, &stored, CacheResult::Hit, Tier::Hot, now));
         }
         let stored = |index: usize| {
@@ -134,6 +141,8 @@ impl Inner {
         let stale = stale.filter(|_| ours);
         self.fill(Miss {
             request,
+            after: self.purges.newest(&key, None),
+            collapses: hears && route.collapse,
             key,
             route,
             stale,
@@ -169,11 +178,13 @@ impl Inner {
     }
 
     fn hot_copy(&self, request: &Request, key: &CacheKey, now: Now) -> Option<Arc<Stored>> {
-        let variants = self.hot.get(key)?;
-        match decide(request, Some(&variants), now) {
-            Reuse::Fresh { index } => variants.all.get(index).cloned(),
-            _ => None,
-        }
+        let variants = self.hot.get(key, now.instant)?;
+        let Reuse::Fresh { index } = decide(request, Some(&variants), now) else {
+            return None;
+        };
+        let held = variants.all.get(index)?;
+        let is_leased = held.until.is_some_and(|until| now.instant < until);
+        is_leased.then(|| Arc::clone(held))
     }
 
     /// Whom to ask, best first; nobody if it is up to us, and why if that is not as it should be.
@@ -219,8 +230,9 @@ impl Inner {
         route: &Arc<Route>,
         stale: Arc<Stored>,
     ) {
-        let flight = self.memo.flight(key, &request.fields, false);
-        let start = || Flight::new(&self.unfinished);
+        let after = self.purges.newest(key, None);
+        let flight = self.memo.flight(key, &request.fields, false, after);
+        let start = || Flight::new(&self.unfinished, self.purges.version());
         let Joined::Leads(value, landing) = self.flights.join(&flight, start) else {
             return;
         };
@@ -233,6 +245,8 @@ impl Inner {
             owners: Vec::new(),
             detail: None,
             only_if_cached: false,
+            after,
+            collapses: true,
             deadline: clock::now().instant + self.config.fetch.timeout,
         };
         self.start(miss, value, Some(landing), flight);
@@ -241,25 +255,22 @@ impl Inner {
     /// Joins the fill of this request, or starts it, and answers from it.
     async fn fill(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
         let may_collapse = reuse::may_collapse(&miss.request.method, &miss.request.fields);
-        let may_collapse = may_collapse && miss.route.collapse && !miss.only_if_cached;
-        // More than one round: the owners may be gone, and the first may have taught us the names
-        // in Vary.
+        let may_collapse = may_collapse && miss.collapses && !miss.only_if_cached;
+        // More than one round: the owners may be gone, the first may have taught us the names in
+        // Vary, and what it brought may have been purged on its way.
         for _ in 0..3 {
-            let asks_owners = !miss.owners.is_empty();
-            let flight = self
-                .memo
-                .flight(&miss.key, &miss.request.fields, asks_owners);
+            let flight = self.flight(&miss);
             if !may_collapse || self.memo.is_uncacheable(&flight) {
                 break;
             }
-            let start = || Flight::new(&self.unfinished);
-            let (reader, leads) = match self.flights.join(&flight, start) {
+            let start = || Flight::new(&self.unfinished, self.purges.version());
+            let (reader, born, leads) = match self.flights.join(&flight, start) {
                 Joined::Full => break,
-                Joined::Follows(flight) => (flight.relay.read(), false),
+                Joined::Follows(flight) => (flight.relay.read(), flight.born, false),
                 Joined::Leads(value, landing) => {
-                    let reader = value.relay.read();
+                    let (reader, born) = (value.relay.read(), value.born);
                     self.start(miss.for_everybody(), value, Some(landing), flight);
-                    (reader, true)
+                    (reader, born, true)
                 }
             };
             // None: its first bytes have passed already.
@@ -270,9 +281,11 @@ impl Inner {
             {
                 Ok(head) => {
                     let now = clock::now();
-                    if leads || may_share(&miss.request, &head, now) {
+                    let purged = self.purged_since(born, &miss.key, &head);
+                    if leads || purged.is_none() && may_share(&miss.request, &head, now) {
                         return Ok(self.read(&miss, &head, reader, !leads, now));
                     }
+                    miss.after = miss.after.max(purged.unwrap_or(0));
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
                 Err(Failure::Fetch(error)) => return Err(error),
@@ -284,13 +297,10 @@ impl Inner {
     /// A fill for this request only.
     async fn alone(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
         loop {
-            let value = Arc::new(Flight::new(&self.unfinished));
+            let value = Arc::new(Flight::new(&self.unfinished, self.purges.version()));
             let new = "a relay that nothing has been written to can be read from its start";
             let reader = value.relay.read().expect(new);
-            let asks_owners = !miss.owners.is_empty();
-            let flight = self
-                .memo
-                .flight(&miss.key, &miss.request.fields, asks_owners);
+            let flight = self.flight(&miss);
             self.start(miss.clone(), value, None, flight);
             match self
                 .head(&reader, miss.request.interim.as_ref(), miss.deadline)
@@ -301,6 +311,11 @@ impl Inner {
                 Err(Failure::Fetch(error)) => return Err(error),
             }
         }
+    }
+
+    fn flight(&self, miss: &Miss) -> FlightKey {
+        let (fields, asks_owners) = (&miss.request.fields, !miss.owners.is_empty());
+        self.memo.flight(&miss.key, fields, asks_owners, miss.after)
     }
 
     fn start(
@@ -363,9 +378,10 @@ impl Inner {
         request: Request,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
+        self.gate.pass(clock::now().instant).await;
         let key = self.key(&request);
         let now = clock::now();
-        let variants = self.store.get(&key);
+        let variants = self.store.get(&key, now.instant);
         if let Reuse::Fresh { index } = decide(&request, variants.as_deref(), now)
             && let Some(stored) = variants
                 .as_ref()
@@ -373,16 +389,17 @@ impl Inner {
         {
             return Ok(self.hit(&request, stored, CacheResult::Hit, Tier::Local, now));
         }
-        let flight = self.memo.flight(&key, &request.fields, false);
+        let after = self.purges.newest(&key, None);
+        let flight = self.memo.flight(&key, &request.fields, false, after);
         let flight = self.flights.get(&flight);
         let flight = flight.filter(|flight| flight.at_origin.load(Ordering::Acquire));
-        let reader = flight
-            .and_then(|flight| flight.relay.read())
-            .ok_or(FetchError::NotStored)?;
+        let flight = flight.ok_or(FetchError::NotStored)?;
+        let reader = flight.relay.read().ok_or(FetchError::NotStored)?;
         let head = self.head(&reader, None, now.instant + timeout).await;
         let head = head.map_err(|_| FetchError::NotStored)?;
         let now = clock::now();
-        if !may_share(&request, &head, now) {
+        let is_purged = self.purged_since(flight.born, &key, &head).is_some();
+        if is_purged || !may_share(&request, &head, now) {
             return Err(FetchError::NotStored);
         }
         Ok(Answer::from_fill(
@@ -398,7 +415,7 @@ impl Inner {
 }
 
 /// Owner and replicas that are tried before the origin is asked by whoever is there.
-const REPLICAS: usize = 3;
+pub(crate) const REPLICAS: usize = 3;
 /// A look-up that takes longer costs more than the fetch it saves.
 const LOOKUP: Duration = Duration::from_secs(2);
 

@@ -3,9 +3,12 @@
 //! It is a task of its own, so it survives the request that started it. Every way it can end,
 //! a panic included, ends its relay, so nobody waits for a dead one.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Instant,
 };
 
 use http::{HeaderMap, Method, StatusCode, header};
@@ -40,14 +43,17 @@ pub(crate) struct Flight {
     pub(crate) relay: Arc<Relay<Head>>,
     /// Whether the origin is being asked, so that waiting for it waits for no other node.
     pub(crate) at_origin: AtomicBool,
+    /// The newest purge when it was begun: what it brings survives no later one.
+    pub(crate) born: u64,
 }
 
 impl Flight {
-    /// `unfinished` counts the bytes that all relays of the node hold.
-    pub(crate) fn new(unfinished: &Arc<AtomicU64>) -> Self {
+    /// `unfinished` counts the bytes that all relays of the node hold; `born` is the newest purge.
+    pub(crate) fn new(unfinished: &Arc<AtomicU64>, born: u64) -> Self {
         Self {
             relay: Arc::new(Relay::new(Arc::clone(unfinished))),
             at_origin: AtomicBool::new(false),
+            born,
         }
     }
 }
@@ -125,7 +131,7 @@ impl Fill {
 
     fn is_answered_by_store(&mut self) -> bool {
         let now = clock::now();
-        let Some(variants) = self.node.store.get(&self.miss.key) else {
+        let Some(variants) = self.node.store.get(&self.miss.key, now.instant) else {
             return false;
         };
         match decide(&self.miss.request, Some(&variants), now) {
@@ -259,7 +265,7 @@ impl Fill {
                 let leaves = head.refused().is_some_and(|reason| !reason.is_of_request());
                 let keeps = head.refused().is_none();
                 self.learn(StatusCode::OK, Some(&head));
-                let stored = Arc::new(Stored::new(head, stale.chunks.clone()));
+                let stored = Arc::new(self.stored(head, stale));
                 if leaves {
                     self.node.store.remove(&self.miss.key);
                 } else if keeps {
@@ -281,7 +287,8 @@ impl Fill {
 
     /// RFC 9111 §4.3.5: what a HEAD brings may freshen or invalidate the stored GET.
     fn on_head_answer(&self, request: &Request, answer: &origin::Answer, exchange: &Exchange) {
-        let Some(variants) = self.node.store.get(&self.miss.key) else {
+        let now = exchange.response_received.instant;
+        let Some(variants) = self.node.store.get(&self.miss.key, now) else {
             return;
         };
         let Some(stored) = variants
@@ -299,10 +306,7 @@ impl Fill {
             &self.miss.route.policy,
         ) {
             HeadUpdate::Freshen(head) if head.refused().is_none() => {
-                self.keep(
-                    &self.node.store,
-                    &Arc::new(Stored::new(head, stored.chunks.clone())),
-                );
+                self.keep(&self.node.store, &Arc::new(self.stored(head, stored)));
             }
             HeadUpdate::Freshen(_) | HeadUpdate::Invalidate => {
                 self.node.store.remove(&self.miss.key)
@@ -318,7 +322,9 @@ impl Fill {
         connection::strip_response(&mut fields);
         let announced = content_length(&fields);
         let limit = self.node.store.ceiling();
-        let keeps = storable.is_some() && announced.is_none_or(|length| length <= limit);
+        // An edge is asked by no purge, so it has nothing that one could take.
+        let keeps = storable.is_some() && limit > 0;
+        let keeps = keeps && announced.is_none_or(|length| length <= limit);
         self.learn(head.status, storable.as_ref());
         self.announce(keeps);
         let bypass = !self.collapses && storable.is_none();
@@ -341,7 +347,7 @@ impl Fill {
         let (ended, kept) = Intake::new(self, keeps, limit)
             .pour(Source::Origin(body))
             .await;
-        self.finish(ended, storable.filter(|_| kept), &self.node.store);
+        self.finish(ended, storable.filter(|_| kept), &self.node.store, None);
     }
 
     /// Remembers what the next requests should know before they wait. Only what many waited for
@@ -369,17 +375,20 @@ impl Fill {
     }
 
     /// After the last chunk: stores the whole, then ends the body, in this order, so that whoever
-    /// has read it to the end finds it in the store.
+    /// has read it to the end finds it in the store. A hot copy is reused `until` then.
     pub(crate) fn finish(
         &self,
         ended: Result<(), BodyError>,
         kept: Option<StoredHead>,
         store: &Store,
+        until: Option<Instant>,
     ) {
         let fills = &self.node.metrics.fills;
         match (&ended, kept) {
             (Ok(()), Some(head)) => {
-                let stored = Stored::compact(head, &self.relay().chunks());
+                let born = self.flight.born;
+                let mut stored = Stored::compact(head, &self.relay().chunks(), born);
+                stored.until = until;
                 // A 206 whose body is not the range that it announced has to be forgotten.
                 let part = stored.head.part;
                 let is_sound = part.is_none_or(|part| part.length() == stored.length);
@@ -390,6 +399,11 @@ impl Fill {
             (Err(_), _) => count(fills, "aborted"),
         }
         self.relay().end(ended);
+    }
+
+    /// A stored response under a new head that this fill has brought.
+    fn stored(&self, head: StoredHead, stored: &Stored) -> Stored {
+        Stored::new(head, stored.chunks.clone(), self.flight.born)
     }
 
     fn keep(&self, store: &Store, stored: &Arc<Stored>) -> bool {

@@ -25,6 +25,9 @@ pub(crate) struct FlightKey {
     /// Asks the owners. A flight whose source is the origin never waits for one of these: two nodes
     /// that take each other for the owner must not wait for each other.
     asks_owners: bool,
+    /// The newest purge that applies to what is asked for: nobody follows a flight that was begun
+    /// before it.
+    after: u64,
 }
 
 impl FlightKey {
@@ -77,12 +80,14 @@ impl Memo {
         }
     }
 
-    /// The flight of a request, as far as the key's Vary is known.
+    /// The flight of a request, as far as the key's Vary is known; `after` is the newest purge that
+    /// applies to it.
     pub(crate) fn flight(
         &self,
         key: &CacheKey,
         fields: &HeaderMap,
         asks_owners: bool,
+        after: u64,
     ) -> FlightKey {
         let variant = match self.vary.get(&first_half(&blake3::hash(key.as_bytes()))) {
             Some(names) => vary::variant_key(names.iter(), fields),
@@ -98,6 +103,7 @@ impl Memo {
             authorized,
             range: range.into(),
             asks_owners,
+            after,
         }
     }
 

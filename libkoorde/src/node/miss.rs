@@ -7,7 +7,7 @@ use std::{
 
 use super::{Request, routes::Route};
 use crate::{
-    policy::{CacheKey, Forward, Now, Reuse, reuse},
+    policy::{CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, reuse},
     ring::protocol::Member,
     store::{Stored, Variants},
 };
@@ -28,6 +28,10 @@ pub(crate) struct Miss {
     pub(crate) detail: Option<&'static str>,
     /// Whether the origin is not to be asked (RFC 9111 §5.2.1.7).
     pub(crate) only_if_cached: bool,
+    /// The newest purge that applies to what is asked for, as far as is known before it is here.
+    pub(crate) after: u64,
+    /// Whether it may wait for another's fill, as far as this node and the route say.
+    pub(crate) collapses: bool,
     /// When whoever asked stops caring; one for all that is tried on the way.
     pub(crate) deadline: Instant,
 }
@@ -60,11 +64,21 @@ impl Miss {
     }
 }
 
-/// The policy's word on a request, given what is stored under its key.
+/// The policy's word on a request, given what is stored under its key. What a purge took is validated
+/// before it is reused, whatever else would make it usable.
 pub(crate) fn decide(request: &Request, variants: Option<&Variants>, now: Now) -> Reuse {
-    let heads = variants
-        .into_iter()
-        .flat_map(|variants| &variants.all)
-        .map(|stored| &stored.head);
-    reuse::decide(&request.method, &request.fields, heads, now.instant)
+    let all = || variants.into_iter().flat_map(|variants| &variants.all);
+    let heads = all().map(|stored| &stored.head);
+    match reuse::decide(&request.method, &request.fields, heads, now.instant) {
+        Reuse::Fresh { index } | Reuse::StaleWhileRevalidate { index }
+            if all().nth(index).is_some_and(|stored| stored.purged) =>
+        {
+            if RequestDirectives::read(&request.fields).only_if_cached {
+                return Reuse::OnlyIfCached;
+            }
+            let forward = Forward::Stale;
+            Reuse::Validate { index, forward }
+        }
+        reuse => reuse,
+    }
 }

@@ -26,7 +26,8 @@ use crate::{
     flight::Flights,
     id::Hasher,
     metrics::{Metrics, count},
-    policy,
+    policy::{self, Now},
+    purge::{Bounds, Purges, leases::Leases},
     ring::{self, Phase, Ring, RingConfig, RingView},
     store::Store,
 };
@@ -40,7 +41,9 @@ mod egress;
 mod explain;
 mod fetch;
 mod fill;
+mod gate;
 mod intake;
+mod invalidate;
 mod listener;
 mod memo;
 mod miss;
@@ -48,6 +51,7 @@ mod origin;
 mod owners;
 mod pass;
 mod peers;
+mod purge;
 mod relay;
 pub mod report;
 mod request;
@@ -65,6 +69,7 @@ use driver::Driver;
 use egress::Guard;
 use fetch::Hop;
 use fill::Flight;
+use gate::Gate;
 use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
@@ -127,6 +132,14 @@ pub(crate) struct Inner {
     propagation: Propagation,
     /// Seeds that discovery last gave, to tell "nobody there yet" from "alone by design".
     seeds: AtomicUsize,
+    /// What may not be reused any more.
+    purges: Arc<Purges>,
+    /// Where requests wait until purges are heard of that may have been missed.
+    gate: Arc<Gate>,
+    /// URLs of which others may hold hot copies.
+    leases: Leases,
+    /// This life of the node: when it began, in milliseconds. Only its order means anything.
+    life: u64,
     started: std::time::Instant,
     tasks: Tasks,
 }
@@ -170,11 +183,28 @@ impl Node {
             Arc::clone(&metrics),
         ));
         let ring = start_ring(&config, &hasher, address)?;
-        let (driver, handle) =
-            Driver::new(ring, not_reached, Arc::clone(&peers), Arc::clone(&metrics));
+        let start = clock::now();
+        let gate = Arc::new(Gate::new(config.ring.stabilize, start.instant));
+        let (driver, handle) = Driver::new(
+            ring,
+            not_reached,
+            Arc::clone(&peers),
+            Arc::clone(&gate),
+            Arc::clone(&metrics),
+        );
         tasks.spawn(driver.run());
 
-        let capacity = config.store.capacity.0;
+        let purges = Arc::new(Purges::new(Bounds {
+            scopes: config.purge.max_scopes,
+            log: config.purge.max_log,
+        }));
+        // An edge is in nobody's view, so no purge asks it: it stores nothing.
+        let is_member = config.node.role == Role::Member;
+        let capacity = if is_member {
+            config.store.capacity.0
+        } else {
+            0
+        };
         let hot = capacity / 100 * u64::from(config.store.hot_percent);
         metrics
             .capacity_bytes
@@ -189,11 +219,11 @@ impl Node {
             routes,
             hop: sign(&hasher, &config.node.name, address),
             hasher,
-            store: Store::new(capacity - hot, {
+            store: Store::new(capacity - hot, Arc::clone(&purges), {
                 let metrics = Arc::clone(&metrics);
                 move |cause| count(&metrics.evictions, cause)
             }),
-            hot: Store::new(hot, |_| ()),
+            hot: Store::new(hot, Arc::clone(&purges), |_| ()),
             flights: Arc::new(Flights::new(config.fetch.max_fills)),
             fills: Arc::new(Semaphore::new(config.fetch.max_fills)),
             memo: Memo::new(config.fetch.uncacheable_for),
@@ -207,7 +237,11 @@ impl Node {
             metrics,
             propagation,
             seeds: AtomicUsize::new(0),
-            started: clock::now().instant,
+            purges,
+            gate,
+            leases: Leases::new(config.store.hot_lease, start.instant),
+            life: millis_since_epoch(start),
+            started: start.instant,
             tasks: tasks.clone(),
             config,
         });
@@ -218,6 +252,7 @@ impl Node {
             max_connections,
             tasks.clone(),
         ));
+        tasks.spawn(Arc::clone(&inner).hear_of_purges());
         Ok(Self { inner })
     }
 
@@ -367,6 +402,11 @@ fn sign(hasher: &Hasher, name: &str, address: SocketAddr) -> policy::Hop {
     policy::Hop::new("koorde", &format!("{:016x}", node.0)).expect("hexadecimal digits are a token")
 }
 
+fn millis_since_epoch(now: Now) -> u64 {
+    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
 fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<Ring, StartError> {
     let now = clock::now();
     let ring = RingConfig {
@@ -380,11 +420,12 @@ fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<R
         .wall
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
+    let incarnation = millis_since_epoch(now);
     let me = ring::Member {
         id: hasher.node_id(&config.node.name),
         name: config.node.name.as_str().into(),
         addr: address,
-        incarnation: u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX),
+        incarnation,
         weight: config.node.weight,
         role: match config.node.role {
             Role::Member => ring::Role::Member,

@@ -24,6 +24,8 @@ use crate::{
 /// What the previous owner may take for its answer. It answers from memory or from a fill at the
 /// origin, so this bounds only how long a broken one holds up a new owner's first misses.
 const PEEK: Duration = Duration::from_secs(10);
+/// How long it may take to tell a peer of purges that it lacks.
+const TELL: Duration = Duration::from_secs(1);
 /// Previous owners that are asked, at most: one, and one in its place.
 const PREVIOUS: usize = 2;
 
@@ -33,11 +35,14 @@ impl Fill {
     pub(crate) async fn ask_owners(&mut self) {
         for owner in std::mem::take(&mut self.miss.owners) {
             let left = self.miss.left(clock::now().instant);
-            match self.fetch_from(&owner, Mode::Forward, left).await {
+            match self.ask(&owner, Mode::Forward, left).await {
                 Ok((head, body, started)) => {
                     return self.relay_peer(head, body, started, false).await;
                 }
                 Err(PeerError::Failed(error)) => return self.relay().head(Err(error.into())),
+                Err(PeerError::Behind) => {
+                    debug!(owner = %owner.name, "The owner lacks purges that can't be told it.");
+                }
                 Err(PeerError::Unreachable(why) | PeerError::Refused(why)) => {
                     debug!(owner = %owner.name, why, "No answer from the owner; trying the next.");
                 }
@@ -51,7 +56,7 @@ impl Fill {
     /// took its place is asked.
     pub(crate) async fn ask_previous_owner(&mut self) -> bool {
         for previous in self.previous_owners() {
-            match self.fetch_from(&previous, Mode::Peek, PEEK).await {
+            match self.ask(&previous, Mode::Peek, PEEK).await {
                 Ok((head, body, started)) if head.carried.is_some() => {
                     self.relay_peer(head, body, started, true).await;
                     return true;
@@ -79,6 +84,24 @@ impl Fill {
             .take(PREVIOUS)
             .cloned()
             .collect()
+    }
+
+    /// Asks a peer. One that lacks purges which we know would answer from what they took: it is told
+    /// them, and asked again.
+    async fn ask(
+        &self,
+        peer: &Member,
+        mode: Mode,
+        timeout: Duration,
+    ) -> Result<(PeerHead, PeerBody, std::time::Instant), PeerError> {
+        match self.fetch_from(peer, mode, timeout).await {
+            Err(PeerError::Behind) => {
+                let synced = self.node.sync_with(peer.addr, TELL.min(timeout)).await;
+                synced.map_err(|_| PeerError::Behind)?;
+                self.fetch_from(peer, mode, timeout).await
+            }
+            answer => answer,
+        }
     }
 
     async fn fetch_from(
@@ -113,6 +136,7 @@ impl Fill {
             mode: mode.into(),
             traceparent: text("traceparent").to_owned(),
             tracestate: text("tracestate").to_owned(),
+            purges: self.node.purges.digest(),
         };
         let started = clock::now().instant;
         let interim = self.interim();
@@ -200,6 +224,7 @@ impl Fill {
         } else {
             &self.node.hot
         };
-        self.finish(ended, shared.filter(|_| kept), store);
+        let until = (!ours).then(|| started + self.node.config.store.hot_lease);
+        self.finish(ended, shared.filter(|_| kept), store, until);
     }
 }

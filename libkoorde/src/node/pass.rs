@@ -72,8 +72,12 @@ impl Inner {
         };
         let answer = self.origin.send(outgoing).instrument(span).await?;
         let head = answer.head;
-        let _stale =
-            invalidation::invalidated(&request.method, &request.target, head.status, &head.headers);
+        let (method, status) = (&request.method, head.status);
+        let stale = invalidation::invalidated(method, &request.target, status, &head.headers);
+        let groups = invalidation::groups(method, status, &head.headers);
+        if !stale.is_empty() {
+            self.invalidate(&request.target, &stale, &groups).await;
+        }
         let forward = if matches!(request.method, Method::GET | Method::HEAD) {
             Forward::Bypass
         } else {

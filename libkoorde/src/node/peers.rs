@@ -6,7 +6,10 @@
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,6 +28,8 @@ use tonic::{
 };
 
 use super::{
+    invalidate::Stale,
+    purge::{Sync, SyncReply},
     relay::MAX_INTERIM,
     request::Interim,
     tasks::Tasks,
@@ -48,6 +53,8 @@ const KEEPALIVE: Duration = Duration::from_secs(2);
 pub(crate) enum PeerError {
     /// The connection's trouble: another node may do better, and the ring should look into it.
     Unreachable(String),
+    /// It lacks purges that we know, so it must not answer from what it has stored.
+    Behind,
     /// The peer answers, but not this: another node may do better. Nor is a deadline alone a reason
     /// to take a peer for dead: it may be waiting for a slow origin.
     Refused(String),
@@ -65,6 +72,7 @@ pub(crate) struct Peers {
     hello: Envelope,
     tasks: Tasks,
     metrics: Arc<Metrics>,
+    cut: AtomicBool,
 }
 
 impl Peers {
@@ -82,11 +90,15 @@ impl Peers {
             hello,
             tasks,
             metrics,
+            cut: AtomicBool::new(false),
         }
     }
 
     /// Queues a ring message. Never waits; what can't be queued is lost, as the ring expects.
     pub(crate) fn deliver(&self, to: SocketAddr, mut envelope: Envelope) {
+        if self.is_cut() {
+            return count(&self.metrics.ring_messages, "dropped");
+        }
         let mut table = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
         // Twice: a queue may have closed since it was last used.
         for _ in 0..2 {
@@ -133,6 +145,33 @@ impl Peers {
             .remove(&peer);
     }
 
+    fn open_channel(&self, to: SocketAddr) -> Result<Channel, PeerError> {
+        if self.is_cut() {
+            return Err(PeerError::Unreachable("cut off".to_owned()));
+        }
+        Ok(self.channel(to))
+    }
+
+    /// Cuts all connections to peers, or mends them; see [`Node::cut_off`](super::Node::cut_off).
+    pub(crate) fn cut(&self, is_cut: bool) {
+        self.cut.store(is_cut, Ordering::Release);
+        if is_cut {
+            self.ring
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+            self.data
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clear();
+        }
+    }
+
+    /// Whether nothing goes to peers or comes from them.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Acquire)
+    }
+
     fn channel(&self, to: SocketAddr) -> Channel {
         let mut table = self.data.lock().unwrap_or_else(PoisonError::into_inner);
         if table.len() >= MAX_PEERS && !table.contains_key(&to) {
@@ -157,6 +196,7 @@ impl Peers {
             Ok(_) => "ok",
             Err(PeerError::Failed(FetchError::NotStored)) => "not_stored",
             Err(PeerError::Failed(_)) => "origin",
+            Err(PeerError::Behind) => "behind",
             Err(PeerError::Unreachable(_)) => "unreachable",
             Err(PeerError::Refused(_)) => "refused",
         };
@@ -180,7 +220,7 @@ impl Peers {
         timeout: Duration,
     ) -> Result<(PeerHead, PeerBody), PeerError> {
         let mut client =
-            CacheClient::new(self.channel(to)).max_decoding_message_size(wire::MAX_MESSAGE);
+            CacheClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
         let head = async {
             let mut parts = client.fetch(request).await.map_err(refused)?.into_inner();
             for _ in 0..=MAX_INTERIM {
@@ -213,6 +253,7 @@ impl Peers {
                     },
                 ))
             }
+            Some(Part::Failed(failed)) if wire::is_behind(&failed) => Err(PeerError::Behind),
             Some(Part::Failed(failed)) => Err(PeerError::Failed(wire::failed(&failed))),
             _ => Err(PeerError::Unreachable("the answer has no head".to_owned())),
         }
@@ -225,11 +266,36 @@ impl Peers {
         request: InspectRequest,
         timeout: Duration,
     ) -> Result<InspectReply, PeerError> {
-        let mut client = CacheClient::new(self.channel(to));
+        let mut client = CacheClient::new(self.open_channel(to)?);
         match time::timeout(timeout, client.inspect(request)).await {
             Ok(reply) => Ok(reply.map_err(refused)?.into_inner()),
             Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
         }
+    }
+
+    /// Tells a peer of purges, and hears what it knows.
+    pub(crate) async fn sync(
+        &self,
+        to: SocketAddr,
+        cluster: &str,
+        sync: &Sync,
+    ) -> Result<SyncReply, PeerError> {
+        let mut client =
+            CacheClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
+        let reply = client.sync_purges(wire::sync(cluster, sync)).await;
+        wire::sync_reply(reply.map_err(refused)?.into_inner()).map_err(PeerError::Refused)
+    }
+
+    /// Tells a peer what is stale; whether others may hold copies that came from it.
+    pub(crate) async fn invalidate(
+        &self,
+        to: SocketAddr,
+        cluster: &str,
+        stale: &Stale,
+    ) -> Result<bool, PeerError> {
+        let mut client = CacheClient::new(self.open_channel(to)?);
+        let reply = client.invalidate(wire::invalidate(cluster, stale)).await;
+        Ok(reply.map_err(refused)?.into_inner().copied)
     }
 }
 

@@ -88,6 +88,12 @@ impl Route {
         self.key.key(&self.tenant, target, fields, request.slice)
     }
 
+    /// Whether one URL may have several keys, each with owners of its own.
+    pub(crate) fn has_many_keys(&self) -> bool {
+        let rules = &self.key;
+        !rules.headers.is_empty() || !rules.cookies.is_empty() || self.slice.is_some()
+    }
+
     /// Changes a client's request before anything is decided about it, so that what is looked up is
     /// what is sent.
     pub(crate) fn prepare(&self, request: &mut Request) {

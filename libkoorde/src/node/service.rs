@@ -13,7 +13,8 @@ use futures_util::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
 use koorde_proto::{
     cache::v1::{
-        Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, Mode,
+        Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, InvalidateReply,
+        InvalidateRequest, Mode, PurgeSync, PurgeSyncReply,
         cache_server::{Cache, CacheServer},
         fetch_reply::Part,
     },
@@ -76,6 +77,9 @@ impl Service<http::Request<hyper::body::Incoming>> for PeerService {
 impl Doors {
     /// Only nodes of this cluster that speak this version.
     fn admit(&self, version: u32, cluster: &str) -> Result<(), Status> {
+        if self.node.peers.is_cut() {
+            return Err(Status::unavailable("cut off"));
+        }
         if version != wire::VERSION {
             count(&self.node.metrics.ring_messages, "refused");
             let text = format!("peer speaks version {version}, this node {}", wire::VERSION);
@@ -116,6 +120,9 @@ impl koorde_proto::ring::v1::ring_server::Ring for Doors {
                 () = closing.cancelled() => None,
             };
             let Some(envelope) = envelope else { break };
+            if self.node.peers.is_cut() {
+                return Err(Status::unavailable("cut off"));
+            }
             if envelope.message.is_none() {
                 // A newer peer's message that this version does not know.
                 count(&metrics.ring_messages, "dropped");
@@ -142,6 +149,12 @@ impl Cache for Doors {
         let asked = request.into_inner();
         let received = clock::now().instant;
         self.admit(asked.version, &asked.cluster)?;
+        if !self.node.purges.covers(asked.purges) {
+            let behind = FetchReply {
+                part: Some(Part::Failed(wire::behind())),
+            };
+            return Ok(Response::new(Box::pin(stream::iter([Ok(behind)]))));
+        }
         let mode = asked.mode();
         let span = info_span!("koorde.peer.serve", otel.kind = "server");
         let trace = wire::trace(&asked);
@@ -158,6 +171,9 @@ impl Cache for Doors {
         }));
         let node = Arc::clone(&self.node);
         let answer = async move {
+            // Before the store is looked into: whoever then makes the response stale either is seen
+            // by the look-up or hears that a copy has gone out.
+            node.leases.note(node.key(&request).url(), received);
             match mode {
                 Mode::Forward => node.fetch(request, Hop::Forwarded, timeout).await,
                 Mode::Peek => node.peek(request, timeout).await,
@@ -190,6 +206,27 @@ impl Cache for Doors {
         let request = wire::inspected(asked).map_err(Status::invalid_argument)?;
         Ok(Response::new(self.node.inspect(&request)))
     }
+
+    async fn sync_purges(
+        &self,
+        request: Request<PurgeSync>,
+    ) -> Result<Response<PurgeSyncReply>, Status> {
+        let asked = request.into_inner();
+        self.admit(asked.version, &asked.cluster)?;
+        let sync = wire::synced(asked).map_err(Status::invalid_argument)?;
+        Ok(Response::new(wire::answer_sync(self.node.on_sync(&sync))))
+    }
+
+    async fn invalidate(
+        &self,
+        request: Request<InvalidateRequest>,
+    ) -> Result<Response<InvalidateReply>, Status> {
+        let asked = request.into_inner();
+        self.admit(asked.version, &asked.cluster)?;
+        let stale = wire::invalidated(asked).map_err(Status::invalid_argument)?;
+        let copied = self.node.make_stale(&stale);
+        Ok(Response::new(InvalidateReply { copied }))
+    }
 }
 
 impl Inner {
@@ -197,8 +234,9 @@ impl Inner {
     pub(crate) fn inspect(&self, request: &super::Request) -> InspectReply {
         let now = clock::now().instant;
         let key = self.key(request);
-        let flight = self.memo.flight(&key, &request.fields, false);
-        let variants = self.store.get(&key);
+        let after = self.purges.newest(&key, None);
+        let flight = self.memo.flight(&key, &request.fields, false, after);
+        let variants = self.store.get(&key, now);
         InspectReply {
             variants: variants
                 .iter()

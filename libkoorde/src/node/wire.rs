@@ -15,7 +15,11 @@ use crate::{
     store::Stored,
 };
 
+mod purge;
 mod ring;
+pub(crate) use purge::{
+    answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
+};
 pub(crate) use ring::{envelope, hello, message, sender};
 
 /// Version of the protocol and of the rules by which keys are made and hashed.
@@ -225,7 +229,7 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
             }
         }
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
-        Kind::NotStored => FetchError::NotStored,
+        Kind::NotStored | Kind::Behind => FetchError::NotStored,
         Kind::Loop => FetchError::Loop,
         Kind::Origin | Kind::Unspecified => FetchError::Origin(failed.message.clone()),
     }

@@ -51,7 +51,10 @@ fn combine(old: &Stored, new: &Stored, settings: &Settings) -> Option<Stored> {
             piece.end - first,
         );
     }
-    Some(Stored::new(both.head, chunks))
+    // A purge that takes either takes both, and so does the end of either's lease.
+    let mut stored = Stored::new(both.head, chunks, old.born.min(new.born));
+    stored.until = old.until.into_iter().chain(new.until).min();
+    Some(stored)
 }
 
 /// Adds bytes `start..end` of a body. What is only a part of a chunk is copied: a slice would keep

@@ -194,9 +194,18 @@ impl Client {
 
     /// The JSON at `uri`, a report of the admin listener `admin`.
     pub(crate) async fn report(&self, admin: &Endpoint, uri: Uri) -> Result<Value, Failure> {
-        let path = uri.path().to_owned();
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = uri;
+        self.ask(admin, request).await
+    }
+
+    /// The JSON that the admin listener `admin` answers a request with.
+    pub(crate) async fn ask(
+        &self,
+        admin: &Endpoint,
+        request: Request<Empty<Bytes>>,
+    ) -> Result<Value, Failure> {
+        let path = request.uri().path().to_owned();
         let response = self
             .send(request)
             .await
@@ -210,13 +219,13 @@ impl Client {
                 Failure::Work(format!("{admin}{path}: the report was cut off: {error}"))
             })?
             .to_bytes();
-        if status != StatusCode::OK && status != StatusCode::NOT_FOUND {
+        if !status.is_success() && status != StatusCode::NOT_FOUND {
             let said = clip(String::from_utf8_lossy(&body).trim());
             return Err(Failure::Work(format!(
                 "{admin}{path} answered {status}: {said}"
             )));
         }
-        serde_json::from_slice(&body).ok().filter(|_| status == StatusCode::OK).ok_or_else(|| {
+        serde_json::from_slice(&body).ok().filter(|_| status.is_success()).ok_or_else(|| {
             Failure::Work(format!(
                 "{admin}{path} is no report ({status}); is {admin} the admin listener of a node (port 9090 by default)?"
             ))

@@ -18,6 +18,7 @@ mod failure;
 pub mod get;
 mod loopback;
 mod output;
+pub mod purge;
 pub mod ring;
 pub mod serve;
 pub mod stats;
@@ -61,6 +62,8 @@ pub enum Command {
     Stats(stats::StatsArgs),
     /// Explain where a URL lives and why its next request is a hit or a miss
     Explain(explain::ExplainArgs),
+    /// Purge a URL, a tag, a prefix, a host or everything on every node
+    Purge(purge::PurgeArgs),
     /// Measure: a Zipf workload with latency percentiles and hit rate
     Bench(bench::BenchArgs),
     /// Show, check and document the configuration
@@ -81,6 +84,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Ring(args) => ring::run(args).await,
         Command::Stats(args) => stats::run(args).await,
         Command::Explain(args) => explain::run(args).await,
+        Command::Purge(args) => purge::run(args).await,
         Command::Bench(args) => bench::run(args).await,
     }?;
     Ok(ExitCode::SUCCESS)

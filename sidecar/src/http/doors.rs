@@ -16,7 +16,7 @@ use super::{
     respond::{self, Answer, Failure},
 };
 use crate::{
-    admin,
+    admin::{self, Token},
     shutdown::Phase,
     telemetry::{format::Format, json, prometheus},
 };
@@ -37,6 +37,8 @@ pub struct State {
     pub name: HeaderValue,
     /// How traces pass through; none if none are made.
     pub propagation: Option<Propagation>,
+    /// What a purge has to bring, if anything.
+    pub token: Option<Token>,
 }
 
 impl State {
@@ -62,10 +64,11 @@ enum Route {
     Ring,
     Explain,
     Config,
+    Purge,
 }
 
 /// Path, purpose, whether it is on the admin listener, whether it is on the main one.
-const ROUTES: [(&str, Route, bool, bool); 10] = [
+const ROUTES: [(&str, Route, bool, bool); 11] = [
     ("/cache", Route::Cache, false, true),
     ("/livez", Route::Livez, true, true),
     ("/readyz", Route::Readyz, true, true),
@@ -76,6 +79,7 @@ const ROUTES: [(&str, Route, bool, bool); 10] = [
     ("/debug/ring", Route::Ring, true, false),
     ("/debug/explain", Route::Explain, true, false),
     ("/debug/config", Route::Config, true, false),
+    ("/purge", Route::Purge, true, false),
 ];
 
 /// The paths of one listener.
@@ -137,6 +141,7 @@ impl Doors {
         let route = match route {
             None => return self.no_such_path(&request, accept),
             Some(Route::Cache) => return cache::answer(state, request, accept).await,
+            Some(Route::Purge) => return admin::purge(state, &request, accept).await,
             Some(route) => route,
         };
         if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -153,7 +158,7 @@ impl Doors {
             Route::Ring => respond::json(StatusCode::OK, &state.node.probe_ring().await),
             Route::Explain => admin::explain(state, request, accept).await,
             Route::Config => respond::json(StatusCode::OK, &state.settings),
-            Route::Cache => unreachable!("answered above"),
+            Route::Cache | Route::Purge => unreachable!("answered above"),
         }
     }
 

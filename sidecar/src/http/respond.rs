@@ -76,7 +76,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn new(status: StatusCode, word: &'static str, message: String) -> Self {
+    pub(crate) fn new(status: StatusCode, word: &'static str, message: String) -> Self {
         Self {
             status,
             word,

@@ -38,7 +38,8 @@ pub(super) fn url(query: Option<&str>) -> Result<String, QueryError> {
     decode(encoded).ok_or_else(|| QueryError::Encoding(encoded.to_owned()))
 }
 
-fn decode(encoded: &str) -> Option<String> {
+/// Percent-decodes, once; none if it is not percent-encoded UTF-8.
+pub(crate) fn decode(encoded: &str) -> Option<String> {
     let mut bytes = encoded.bytes();
     let mut decoded = Vec::with_capacity(encoded.len());
     while let Some(byte) = bytes.next() {

@@ -17,6 +17,9 @@ pub struct AdminSettings {
     pub listen: SocketAddr,
     /// Connections open at once, 1–65536.
     pub max_connections: usize,
+    /// File with a token of at least 16 bytes, read at start. With one, `POST` and `DELETE /purge`
+    /// need `Authorization: Bearer` and it.
+    pub token_file: Option<String>,
 }
 
 impl Default for AdminSettings {
@@ -24,6 +27,7 @@ impl Default for AdminSettings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
             max_connections: 256,
+            token_file: None,
         }
     }
 }

@@ -1,0 +1,156 @@
+//! What an unsafe request makes stale (RFC 9111 §4.4) is stale on every node before the answer is
+//! sent, at the price of three messages and not of one to each member.
+//!
+//! The first owners of a key are told. They know whether a hot copy of theirs may still be held by
+//! others; only then everybody is told.
+
+use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+
+use futures_util::future::join_all;
+use tokio::time;
+
+use super::{Inner, clock, fetch::REPLICAS};
+use crate::{
+    metrics::count_by,
+    policy::{CacheKey, Target},
+    purge::{Kind, Scope, ScopeKey},
+    store::Variants,
+};
+
+/// How long an unsafe request waits for this.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the first owners are waited for, so that there is time for everybody.
+const OWNERS: Duration = Duration::from_millis(400);
+
+/// URLs of one tenant that are stale.
+#[derive(Clone, Debug)]
+pub(crate) struct Stale {
+    pub(crate) tenant: String,
+    /// [`CacheKey::url`] each.
+    pub(crate) urls: Vec<Vec<u8>>,
+}
+
+impl Inner {
+    /// Makes what is stored of these targets, and of groups of the origin of `asked`, stale
+    /// everywhere. Members that can't be reached are skipped and counted.
+    pub(crate) async fn invalidate(&self, asked: &Target, targets: &[Target], groups: &[String]) {
+        let both = async {
+            tokio::join!(
+                self.invalidate_urls(targets),
+                self.invalidate_groups(asked, groups)
+            )
+        };
+        // Over: those still asked are told when they next compare what they know, or hold what is
+        // stale until it is; RFC 9111 asks for no more than what is within reach.
+        let _done_or_not = time::timeout(PATIENCE, both).await;
+    }
+
+    async fn invalidate_groups(&self, asked: &Target, groups: &[String]) {
+        let group = |name: &String| Scope::group(asked.clone(), name).ok();
+        let keys: Vec<ScopeKey> = groups
+            .iter()
+            .filter_map(group)
+            .map(|scope| ScopeKey::new(&scope, None, &[]))
+            .collect();
+        if !keys.is_empty() {
+            self.issue(&keys, Kind::Soft, PATIENCE).await;
+        }
+    }
+
+    async fn invalidate_urls(&self, targets: &[Target]) {
+        let keys: Vec<CacheKey> = targets.iter().map(|target| self.key_of(target)).collect();
+        let Some(first) = keys.first() else { return };
+        let stale = Stale {
+            tenant: first.tenant().to_owned(),
+            urls: keys.iter().map(|key| key.url().to_vec()).collect(),
+        };
+        let has_many_keys = |target: &Target| self.routes.find(target).has_many_keys();
+        let mut everybody = self.make_stale(&stale) || targets.iter().any(has_many_keys);
+        let mut told = BTreeSet::new();
+        for key in &keys {
+            match self.first_owners(key).await {
+                Some(owners) => told.extend(owners),
+                None => everybody = true,
+            }
+        }
+        let answers = self.tell_stale(&told, &stale, OWNERS).await;
+        if everybody || answers.contains(&Some(true)) {
+            let view = self.view.load_full();
+            let others = view.members().iter();
+            let others = others
+                .filter(|member| member.id != view.me().id)
+                .map(|member| member.addr);
+            let rest = others.filter(|address| !told.contains(address)).collect();
+            self.tell_stale(&rest, &stale, PATIENCE).await;
+        }
+    }
+
+    /// The addresses of the first owners of a key, without ours; none if they can't be found.
+    async fn first_owners(&self, key: &CacheKey) -> Option<Vec<SocketAddr>> {
+        let id = self.hasher.key_id(key.as_bytes());
+        let view = self.view.load_full();
+        let me = view.me().id;
+        let owners = if view.is_complete() {
+            view.owners(id, REPLICAS).into_iter().cloned().collect()
+        } else {
+            self.driver.find(id, OWNERS).await?.owners
+        };
+        let others = owners.iter().filter(|member| member.id != me);
+        Some(others.map(|member| member.addr).collect())
+    }
+
+    /// Whether each may have given copies away; none where it did not answer.
+    async fn tell_stale(
+        &self,
+        to: &BTreeSet<SocketAddr>,
+        stale: &Stale,
+        timeout: Duration,
+    ) -> Vec<Option<bool>> {
+        let tell = |to: &SocketAddr| {
+            let to = *to;
+            async move {
+                let answer = self.peers.invalidate(to, &self.cluster, stale);
+                match time::timeout(timeout, answer).await {
+                    Ok(Ok(copied)) => Some(copied),
+                    _ => {
+                        self.metrics.purges_unreachable.inc();
+                        None
+                    }
+                }
+            }
+        };
+        join_all(to.iter().map(tell)).await
+    }
+
+    /// Makes these stale here; whether others may hold copies of them that came from this node.
+    pub(crate) fn make_stale(&self, stale: &Stale) -> bool {
+        count_by(&self.metrics.purges, "invalidated", stale.urls.len() as u64);
+        let keys = stale.urls.iter();
+        self.purges
+            .mark(keys.map(|url| ScopeKey::url(Some(&stale.tenant), url)));
+        let (now, lease) = (clock::now().instant, self.config.store.hot_lease);
+        // Who owned the key until a moment ago may have given copies away, too.
+        self.gate.changed_within(lease, now)
+            || stale.urls.iter().any(|url| self.leases.may_hold(url, now))
+    }
+
+    /// Whether we are one of the first owners of a key. What we hold of other keys, from times when
+    /// we were, may have been made stale by an unsafe request of which only its owners were told.
+    pub(crate) fn is_among_owners(&self, key: &CacheKey, variants: &Variants) -> bool {
+        let version = self.driver.version();
+        if variants.owned_in.load(Ordering::Relaxed) == version {
+            return true;
+        }
+        let view = self.view.load();
+        let owners = view.owners(self.hasher.key_id(key.as_bytes()), REPLICAS);
+        let is_alone = view
+            .members()
+            .iter()
+            .all(|member| member.id == view.me().id);
+        let is_owner = is_alone || owners.iter().any(|member| member.id == view.me().id);
+        if is_owner {
+            variants.owned_in.store(version, Ordering::Relaxed);
+        }
+        is_owner
+    }
+}

@@ -1,0 +1,219 @@
+//! Purges ↔ protobuf.
+
+use koorde_proto::cache::v1::{self as proto, failed::Kind, purge_entry::Class as ProtoClass};
+
+use super::VERSION;
+use crate::{
+    id::Id,
+    node::{
+        invalidate::Stale,
+        purge::{Sync, SyncReply},
+    },
+    policy::{key::MAX_TENANT_LEN, target::MAX_TARGET_LEN},
+    purge::{Class, Entry, Horizon, Known, ScopeKey, log::PAGE},
+};
+
+/// Issuers in one message, at most: more than a vector has.
+const MAX_ISSUERS: usize = 4096;
+/// Members in one message, at most.
+const MAX_MEMBERS: usize = 8192;
+/// URLs of one invalidation, at most: the target's and two that the response names.
+const MAX_URLS: usize = 16;
+
+fn bounded<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, String> {
+    if list.len() > most {
+        return Err(format!("{} {what}, at most {most}", list.len()));
+    }
+    Ok(list)
+}
+
+pub(crate) fn behind() -> proto::Failed {
+    proto::Failed {
+        kind: Kind::Behind.into(),
+        message: "this node lacks purges that the asker knows".to_owned(),
+        milliseconds: 0,
+    }
+}
+
+pub(crate) fn is_behind(failed: &proto::Failed) -> bool {
+    failed.kind() == Kind::Behind
+}
+
+fn entry(entry: &Entry) -> proto::PurgeEntry {
+    let class = match entry.scope.class {
+        Class::All => ProtoClass::All,
+        Class::Host => ProtoClass::Host,
+        Class::Url => ProtoClass::Url,
+        Class::Prefix => ProtoClass::Prefix,
+        Class::Tag => ProtoClass::Tag,
+        Class::Group => ProtoClass::Group,
+        Class::Folded => ProtoClass::Folded,
+    };
+    proto::PurgeEntry {
+        issuer: entry.issuer,
+        n: entry.n,
+        hard: entry.hard,
+        class: class.into(),
+        tenant: entry.scope.tenant,
+        digest: entry.scope.digest.to_le_bytes().to_vec().into(),
+        length: entry.scope.length,
+    }
+}
+
+fn read_entry(entry: &proto::PurgeEntry) -> Result<Entry, String> {
+    let class = match entry.class() {
+        ProtoClass::All => Class::All,
+        ProtoClass::Host => Class::Host,
+        ProtoClass::Url => Class::Url,
+        ProtoClass::Prefix => Class::Prefix,
+        ProtoClass::Tag => Class::Tag,
+        ProtoClass::Group => Class::Group,
+        // A newer peer may purge by what we do not know: everything is not less than that.
+        ProtoClass::Folded | ProtoClass::Unspecified => Class::Folded,
+    };
+    let digest = entry.digest[..].try_into();
+    let digest = digest.map_err(|_| format!("digest of {} bytes", entry.digest.len()))?;
+    if entry.n == 0 || entry.issuer == 0 {
+        return Err(format!("purge {} of issuer {}", entry.n, entry.issuer));
+    }
+    let scope = ScopeKey {
+        class,
+        tenant: entry.tenant && class != Class::Folded,
+        length: entry.length,
+        digest: u128::from_le_bytes(digest),
+    };
+    Ok(Entry {
+        issuer: entry.issuer,
+        n: entry.n,
+        scope,
+        hard: entry.hard,
+    })
+}
+
+fn read_entries(entries: Vec<proto::PurgeEntry>) -> Result<Vec<Entry>, String> {
+    let entries = bounded("purges", entries, PAGE)?;
+    entries.iter().map(read_entry).collect()
+}
+
+fn known(known: &Known) -> (Vec<proto::PurgesKnown>, proto::PurgeHorizon) {
+    let vector = known.vector.iter();
+    let vector = vector.map(|&(issuer, n)| proto::PurgesKnown { issuer, n });
+    let horizon = proto::PurgeHorizon {
+        issuer: known.horizon.issuer,
+        purges: known.horizon.purges,
+        hard: known.horizon.hard,
+    };
+    (vector.collect(), horizon)
+}
+
+fn read_known(
+    vector: Vec<proto::PurgesKnown>,
+    horizon: Option<proto::PurgeHorizon>,
+) -> Result<Known, String> {
+    let vector = bounded("issuers", vector, MAX_ISSUERS)?;
+    let horizon = horizon.unwrap_or_default();
+    Ok(Known {
+        vector: vector.iter().map(|one| (one.issuer, one.n)).collect(),
+        horizon: Horizon {
+            issuer: horizon.issuer,
+            purges: horizon.purges,
+            hard: horizon.hard,
+        },
+    })
+}
+
+pub(crate) fn sync(cluster: &str, sync: &Sync) -> proto::PurgeSync {
+    let (vector, horizon) = known(sync.known.as_ref().unwrap_or(&Known::default()));
+    proto::PurgeSync {
+        version: VERSION,
+        cluster: cluster.to_owned(),
+        digest: sync.digest,
+        full: sync.known.is_some(),
+        known: vector,
+        horizon: sync.known.is_some().then_some(horizon),
+        entries: sync.entries.iter().map(entry).collect(),
+        asked: sync.asked.iter().map(|id| id.0).collect(),
+    }
+}
+
+pub(crate) fn synced(sync: proto::PurgeSync) -> Result<Sync, String> {
+    let known = sync
+        .full
+        .then(|| read_known(sync.known, sync.horizon))
+        .transpose()?;
+    let asked = bounded("members", sync.asked, MAX_MEMBERS)?;
+    Ok(Sync {
+        digest: sync.digest,
+        known,
+        entries: read_entries(sync.entries)?,
+        asked: asked.into_iter().map(Id).collect(),
+    })
+}
+
+pub(crate) fn answer_sync(reply: SyncReply) -> proto::PurgeSyncReply {
+    let (vector, horizon) = known(reply.known.as_ref().unwrap_or(&Known::default()));
+    let member =
+        |(id, name, addr): &(Id, std::sync::Arc<str>, std::net::SocketAddr)| proto::PurgeMember {
+            id: id.0,
+            name: name.to_string(),
+            address: addr.to_string(),
+        };
+    proto::PurgeSyncReply {
+        digest: reply.digest,
+        generation: reply.generation,
+        known: vector,
+        horizon: reply.known.is_some().then_some(horizon),
+        entries: reply.entries.iter().map(entry).collect(),
+        others: reply.others.iter().map(member).collect(),
+    }
+}
+
+pub(crate) fn sync_reply(reply: proto::PurgeSyncReply) -> Result<SyncReply, String> {
+    let known = reply
+        .horizon
+        .is_some()
+        .then(|| read_known(reply.known, reply.horizon))
+        .transpose()?;
+    let member = |one: proto::PurgeMember| {
+        let address = one.address.parse();
+        let address = address.map_err(|_| format!("address {:.100?}", one.address))?;
+        if one.name.len() > 253 {
+            return Err(format!("name of {} bytes", one.name.len()));
+        }
+        Ok((Id(one.id), one.name.into(), address))
+    };
+    let others = bounded("members", reply.others, MAX_MEMBERS)?;
+    Ok(SyncReply {
+        digest: reply.digest,
+        generation: reply.generation,
+        known,
+        entries: read_entries(reply.entries)?,
+        others: others
+            .into_iter()
+            .map(member)
+            .collect::<Result<_, String>>()?,
+    })
+}
+
+pub(crate) fn invalidate(cluster: &str, stale: &Stale) -> proto::InvalidateRequest {
+    proto::InvalidateRequest {
+        version: VERSION,
+        cluster: cluster.to_owned(),
+        tenant: stale.tenant.clone(),
+        urls: stale.urls.iter().map(|url| url.clone().into()).collect(),
+    }
+}
+
+pub(crate) fn invalidated(asked: proto::InvalidateRequest) -> Result<Stale, String> {
+    if asked.tenant.len() > MAX_TENANT_LEN {
+        return Err(format!("tenant of {} bytes", asked.tenant.len()));
+    }
+    let urls = bounded("URLs", asked.urls, MAX_URLS)?;
+    if let Some(long) = urls.iter().find(|url| url.len() > 2 * MAX_TARGET_LEN) {
+        return Err(format!("URL of {} bytes", long.len()));
+    }
+    Ok(Stale {
+        tenant: asked.tenant,
+        urls: urls.iter().map(|url| url.to_vec()).collect(),
+    })
+}
