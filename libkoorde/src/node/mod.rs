@@ -38,6 +38,7 @@ mod egress;
 mod explain;
 mod fetch;
 mod fill;
+mod fill_shares;
 mod intake;
 mod listener;
 mod memo;
@@ -62,6 +63,7 @@ use driver::Driver;
 use egress::Guard;
 use fetch::Hop;
 use fill::Flight;
+use fill_shares::FillShares;
 use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
@@ -109,6 +111,8 @@ pub(crate) struct Inner {
     flights: Arc<Flights<FlightKey, Flight>>,
     /// Fills at once, collapsed or not.
     fills: Arc<Semaphore>,
+    /// Of those, how many each origin takes.
+    fill_shares: FillShares,
     memo: Memo,
     /// Bytes of bodies that are kept but not finished.
     unfinished: Arc<AtomicU64>,
@@ -143,7 +147,6 @@ impl Node {
         config.check().map_err(StartError::Config)?;
         let guard = Arc::new(Guard::new(&config.egress.allow).map_err(StartError::Config)?);
         let routes = Routes::new(&config).map_err(StartError::Config)?;
-        let origin = Origin::new(&config, Arc::clone(&guard), Arc::clone(&metrics))?;
         let listen = config.ring.listen;
         let bind_error = |source| StartError::Bind {
             address: listen,
@@ -168,6 +171,17 @@ impl Node {
         let (driver, handle) =
             Driver::new(ring, not_reached, Arc::clone(&peers), Arc::clone(&metrics));
         tasks.spawn(driver.run());
+        let parts = origin::Parts {
+            view: Arc::clone(handle.view()),
+            driver: handle.clone(),
+            hasher: hasher.clone(),
+            peers: Arc::clone(&peers),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+            name: config.node.name.clone(),
+            cluster: cluster.clone(),
+        };
+        let origin = Origin::new(&config, Arc::clone(&guard), parts)?;
 
         let capacity = config.store.capacity.0;
         let hot = capacity / 100 * u64::from(config.store.hot_percent);
@@ -190,6 +204,7 @@ impl Node {
             hot: Store::new(hot, |_| ()),
             flights: Arc::new(Flights::new(config.fetch.max_fills)),
             fills: Arc::new(Semaphore::new(config.fetch.max_fills)),
+            fill_shares: FillShares::new(config.fetch.max_fills.div_ceil(2)),
             memo: Memo::new(config.fetch.uncacheable_for),
             unfinished: Arc::default(),
             origin,

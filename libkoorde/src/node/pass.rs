@@ -10,6 +10,7 @@ use tracing::{Instrument, info_span};
 use super::{
     Inner,
     answer::{Answer, Body},
+    clock,
     origin::Outgoing,
     request::{Request, RequestBody},
 };
@@ -55,6 +56,7 @@ impl Inner {
             body,
             upstream: route.upstream.as_deref(),
             interim: request.interim.as_ref(),
+            deadline: clock::now().instant + self.config.fetch.timeout,
         };
         let answer = self.origin.send(outgoing).instrument(span).await?;
         let head = answer.head;

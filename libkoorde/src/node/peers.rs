@@ -13,7 +13,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use koorde_proto::{
     cache::v1::{
-        FetchRequest, InspectReply, InspectRequest, cache_client::CacheClient, fetch_reply::Part,
+        FetchRequest, InspectReply, InspectRequest, LeaseRequest, cache_client::CacheClient,
+        fetch_reply::Part,
     },
     ring::v1::{Envelope, ring_client::RingClient},
 };
@@ -25,6 +26,7 @@ use tonic::{
 };
 
 use super::{
+    origin::Grant,
     relay::MAX_INTERIM,
     request::Interim,
     tasks::Tasks,
@@ -228,6 +230,23 @@ impl Peers {
         let mut client = CacheClient::new(self.channel(to));
         match time::timeout(timeout, client.inspect(request)).await {
             Ok(reply) => Ok(reply.map_err(refused)?.into_inner()),
+            Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
+        }
+    }
+
+    /// Asks a peer for a part of an origin's budget.
+    pub(crate) async fn lease(
+        &self,
+        to: SocketAddr,
+        request: LeaseRequest,
+        timeout: Duration,
+    ) -> Result<Grant, PeerError> {
+        let mut client = CacheClient::new(self.channel(to));
+        match time::timeout(timeout, client.lease(request)).await {
+            Ok(reply) => {
+                let reply = reply.map_err(refused)?.into_inner();
+                wire::granted(reply).map_err(PeerError::Refused)
+            }
             Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
         }
     }

@@ -13,7 +13,8 @@ use futures_util::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
 use koorde_proto::{
     cache::v1::{
-        Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, Mode,
+        Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, LeaseReply,
+        LeaseRequest, Mode,
         cache_server::{Cache, CacheServer},
         fetch_reply::Part,
     },
@@ -194,6 +195,15 @@ impl Cache for Doors {
         self.admit(asked.version, &asked.cluster)?;
         let request = wire::inspected(asked).map_err(Status::invalid_argument)?;
         Ok(Response::new(self.node.inspect(&request)))
+    }
+
+    async fn lease(&self, request: Request<LeaseRequest>) -> Result<Response<LeaseReply>, Status> {
+        let asked = request.into_inner();
+        self.admit(asked.version, &asked.cluster)?;
+        let ask = wire::asked(&asked).map_err(Status::invalid_argument)?;
+        let grant = self.node.origin.lease(&asked.origin, &asked.node, &ask);
+        let grant = grant.ok_or_else(|| Status::failed_precondition("no such budget, or no room"));
+        Ok(Response::new(wire::leased(grant?)))
     }
 }
 
