@@ -4,4 +4,7 @@ mod bodies;
 mod collapse;
 mod egress;
 mod failure;
+mod protection;
 mod reuse;
+mod uploads;
+mod upstreams;

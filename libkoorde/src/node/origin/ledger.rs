@@ -78,6 +78,8 @@ impl Ledger {
         }
         let (slots, contended) = self.share(before.as_ref(), ask, now);
         let since = before.and_then(|b| b.waits).map_or(now, |(since, _)| since);
+        // Who gets something begins to wait anew, behind all who got nothing.
+        let since = if slots > ask.in_use { now } else { since };
         let waits = (slots < ask.wants).then_some((since, now + PLACE));
         let holder = Holder {
             slots,
