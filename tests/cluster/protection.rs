@@ -59,7 +59,7 @@ impl Busy {
         let came = self.came.lock().expect("no panic in here");
         let within = |from: &Instant| {
             let second = *from..*from + Duration::from_secs(1);
-            came.iter().filter(|at| second.contains(at)).count()
+            came.iter().filter(|at| second.contains(*at)).count()
         };
         came.iter().map(within).max().unwrap_or_default()
     }
@@ -324,12 +324,6 @@ async fn a_budget_of_requests_at_once_holds_for_the_whole_cluster() {
     misses(&cluster, &busy.origin, 100).await;
     assert!(busy.most() <= 4, "{} at once", busy.most());
     assert!(busy.most() >= 3, "and the budget is used: {}", busy.most());
-    let alone: u64 = cluster
-        .metrics
-        .iter()
-        .map(|metrics| counted(&metrics.origin_leases, "alone"))
-        .sum();
-    assert_eq!(alone, 0, "its owner was always reached");
 }
 
 #[tokio::test(flavor = "multi_thread")]

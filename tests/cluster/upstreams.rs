@@ -288,7 +288,8 @@ impl Modern {
     async fn start(tls: Option<TlsAcceptor>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let address = listener.local_addr().expect("it is bound");
-        let (seen, names) = (Arc::default(), Arc::default());
+        let names = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::default();
         let (notes, sni) = (Arc::clone(&seen), Arc::clone(&names));
         let mut server = JoinSet::new();
         server.spawn(async move {

@@ -10,6 +10,9 @@ use super::{
 /// Tokens asked for at once, at most: unused ones are lost to the others.
 const BATCH: u32 = 64;
 
+/// How long the owner's silence is put down to a busy moment.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// What this node holds, uses and wants of one budget.
 #[derive(Debug)]
 pub(super) struct Share {
@@ -25,6 +28,8 @@ pub(super) struct Share {
     tokens_until: Instant,
     /// Tokens while the budget's owner can't be reached.
     alone: Option<Bucket>,
+    /// Since when the owner has not answered.
+    silent: Option<Instant>,
     /// Requests that wait for a slot, and for a token.
     pub(super) waiting: [u32; 2],
     /// Whether somebody asks for this node.
@@ -61,6 +66,7 @@ impl Share {
             tokens: 0,
             tokens_until: now,
             alone: None,
+            silent: None,
             waiting: [0, 0],
             is_tended: false,
         }
@@ -119,11 +125,16 @@ impl Share {
         self.tokens = grant.tokens;
         self.tokens_until = sent + VALID;
         self.alone = None;
+        self.silent = None;
     }
 
-    /// No answer: what was granted is valid for as long as was said, and then the fair share.
+    /// No answer: what was granted is valid for as long as was said; then, if none has come for a
+    /// while, the fair share.
     pub(super) fn alone(&mut self, fair: Fair, now: Instant) {
         self.asking = false;
+        if *self.silent.get_or_insert(now) + SILENCE > now {
+            return;
+        }
         if now >= self.until {
             self.contended = false;
             self.slots = fair.slots;
@@ -201,12 +212,15 @@ mod tests {
         let mut share = Share::new(now);
         share.granted(slots(5, false), now);
         share.alone(fair, now);
+        assert!(!share.spend(now), "it may be busy");
         assert_eq!((0..9).filter(|_| share.start(now)).count(), 5);
         for _ in 0..5 {
             share.end();
         }
         let later = now + VALID;
         share.alone(fair, later);
+        assert!(share.start(later));
+        share.end();
         assert_eq!((0..9).filter(|_| share.start(later)).count(), 2);
         assert_eq!((0..9).filter(|_| share.spend(later)).count(), 1);
         assert!(share.spend(later + Duration::from_secs(1)));
