@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy;
 
+mod limits;
 mod purge;
 mod routes;
 mod size;
+pub use limits::{LimitsConfig, LimitsOverride};
 pub use purge::PurgeConfig;
 pub use routes::{RouteConfig, UpstreamConfig};
 pub use size::ByteSize;
@@ -159,7 +161,8 @@ pub struct FetchConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// Fills at once, 1–65536; beyond it a miss is answered 503.
+    /// Fills at once, 1–65536; beyond it a miss is answered 503. One origin gets half of them, so
+    /// that a stalled one leaves room for all others.
     pub max_fills: usize,
     /// Bytes of unfinished bodies that are kept for storing, all fills together. Beyond it a body
     /// passes through unstored.
@@ -198,18 +201,21 @@ pub struct OriginConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub connect_timeout: Duration,
-    /// From the request to the head of the origin's response, 10 ms – 10 min.
+    /// From the end of the request, its body included, to the head of the origin's response,
+    /// 10 ms – 10 min.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub response_timeout: Duration,
-    /// Longest silence inside a body, 100 ms – 10 min.
+    /// Longest silence inside a body, of a response or of a request, 100 ms – 10 min.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub idle_timeout: Duration,
     /// Idle connections kept for each origin, 0–1024.
     pub max_idle: usize,
-    /// Requests that this node has under way to one origin, 1–65536.
-    pub max_concurrent: usize,
+    /// What every origin is spared.
+    pub limits: LimitsConfig,
+    /// What differs for one origin, by its authority or its upstream's name. At most 1,024.
+    pub per_host: BTreeMap<String, LimitsOverride>,
     /// Redirects followed on behalf of the client, 0–10, every hop checked by the egress guard.
     /// 0 hands the redirect to the client, which is what HTTP means by it.
     pub max_redirects: u8,
@@ -224,7 +230,8 @@ impl Default for OriginConfig {
             response_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(30),
             max_idle: 64,
-            max_concurrent: 1024,
+            limits: LimitsConfig::default(),
+            per_host: BTreeMap::new(),
             max_redirects: 0,
             ca_file: None,
         }
@@ -371,13 +378,7 @@ impl Config {
             &origin.max_idle,
             "0 to 1024",
         )?;
-        let concurrent = origin.max_concurrent;
-        bound(
-            (1..=65_536).contains(&concurrent),
-            "origin.max_concurrent",
-            &concurrent,
-            "1 to 65536",
-        )?;
+        limits::check(&origin.limits, &origin.per_host)?;
         bound(
             origin.max_redirects <= 10,
             "origin.max_redirects",

@@ -1,6 +1,6 @@
 //! What can go wrong: one enum an operation, its variants what the caller would do differently.
 
-use std::{io, net::SocketAddr};
+use std::{io, net::SocketAddr, time::Duration};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -17,9 +17,11 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
-    /// `origin.ca_file` could not be read or holds no certificate.
-    #[error("origin.ca_file {path}: {reason}")]
+    /// A `ca_file` could not be read or holds no certificate.
+    #[error("{key} {path}: {reason}")]
     Authorities {
+        /// The setting that names it.
+        key: String,
         /// The path asked for.
         path: String,
         /// What is wrong with it.
@@ -48,6 +50,14 @@ pub enum FetchError {
     /// The origin did not answer in time.
     #[error("origin did not answer within {0} ms")]
     OriginTimeout(u64),
+    /// The origin is left alone: it asked for that, or it failed too often in a row.
+    #[error("origin is left alone for {} s more: {reason}", seconds_up(*retry_after))]
+    Resting {
+        /// `retry-after` or `breaker-open`.
+        reason: &'static str,
+        /// How much longer.
+        retry_after: Duration,
+    },
     /// This node is at the named bound.
     #[error("at the bound of {0}")]
     Overloaded(&'static str),
@@ -65,6 +75,11 @@ pub enum FetchError {
     /// stored, and there is nothing to answer with.
     #[error("not stored")]
     NotStored,
+}
+
+/// Whole seconds, rounded up, as Retry-After counts them (RFC 9110 §10.2.3).
+fn seconds_up(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }
 
 /// Why a body ended before it was complete. The reader must treat what it has as incomplete.

@@ -74,8 +74,19 @@ pub struct Metrics {
     pub peer_seconds: Histogram,
     /// Requests sent to origins.
     pub origin_requests: Counter,
-    /// Origin errors by kind: `connect timeout broken denied overloaded`.
+    /// Origin errors by kind: `connect timeout broken denied overloaded resting`.
     pub origin_errors: ByKind,
+    /// Requests that wait for an origin's limits.
+    pub origin_waiting: Gauge,
+    /// Changes of origins' circuit breakers by kind: `opened probed closed`.
+    pub origin_breaker: ByKind,
+    /// Requests that could not be sent to one server of an upstream, by what became of them:
+    /// `retried refused` (by the retry budget).
+    pub origin_retries: ByKind,
+    /// Servers of upstreams by what became of them: `out sick`.
+    pub upstream_servers: ByKind,
+    /// Asks for a part of an origin's cluster-wide budget by how they ended: `granted alone`.
+    pub origin_leases: ByKind,
     /// Seconds from a request to the head of an origin's response.
     pub origin_seconds: Histogram,
     /// Refusals of the egress guard by reason.
@@ -130,6 +141,11 @@ impl Metrics {
             peer_seconds: add.seconds("peer_fetch_duration", "To the head of a peer's response"),
             origin_requests: add.counter("origin_requests", "Requests sent to origins"),
             origin_errors: add.kinds("origin_errors", "Origin errors by kind"),
+            origin_waiting: add.gauge("origin_waiting", "Requests that wait for limits"),
+            origin_breaker: add.kinds("origin_breaker", "Changes of circuit breakers by kind"),
+            origin_retries: add.kinds("origin_retries", "Unsent requests by what became of them"),
+            upstream_servers: add.kinds("upstream_servers", "Servers that were left out, by why"),
+            origin_leases: add.kinds("origin_leases", "Asks for a budget by how they ended"),
             origin_seconds: add.seconds(
                 "origin_request_duration",
                 "To the head of an origin's response",

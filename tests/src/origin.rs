@@ -38,7 +38,18 @@ impl Origin {
     where
         F: Future<Output = Response<Body>> + Send + 'static,
     {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
+        Self::at(([127, 0, 0, 1], 0).into(), script).await
+    }
+
+    /// The same at an address that was found before.
+    pub async fn at<F>(
+        address: SocketAddr,
+        script: impl Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address)
             .await
             .expect("loopback has a free port");
         let address = listener.local_addr().expect("it is bound");

@@ -72,7 +72,8 @@ pub struct UpstreamConfig {
     pub ca_file: Option<String>,
     /// Failures in a row (no connection, no answer) after which a server is left out, 1–1000.
     pub max_fails: u32,
-    /// How long it is left out, 100 ms – 1 h; then one request tries it. All out: all are tried.
+    /// How long it is left out, 100 ms – 1 h, doubled up to 8 times that while it goes on failing;
+    /// then one request tries it. All out: all are tried.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub fail_timeout: Duration,
@@ -83,6 +84,9 @@ pub struct UpstreamConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub health_interval: Duration,
+    /// Requests that could not be sent to one server may be sent to another: for every hundred
+    /// requests this many, and 10 a second, 0–100.
+    pub retry_percent: u8,
 }
 
 impl Default for UpstreamConfig {
@@ -96,6 +100,7 @@ impl Default for UpstreamConfig {
             fail_timeout: Duration::from_secs(10),
             health_path: None,
             health_interval: Duration::from_secs(5),
+            retry_percent: 20,
         }
     }
 }
@@ -179,9 +184,25 @@ impl UpstreamConfig {
             low,
             high,
         )?;
+        let percent = self.retry_percent;
+        bound(
+            percent <= 100,
+            &format!("{key}.retry_percent"),
+            &percent,
+            "0 to 100",
+        )?;
+        if let Some(host) = &self.host {
+            let ok = host.parse::<http::uri::Authority>().is_ok() && !host.contains('@');
+            bound(
+                ok,
+                &format!("{key}.host"),
+                host,
+                "a host, maybe with a port",
+            )?;
+        }
         match &self.health_path {
             Some(path) => bound(
-                path.starts_with('/'),
+                path.starts_with('/') && path.parse::<http::Uri>().is_ok(),
                 &format!("{key}.health_path"),
                 path,
                 "a path",

@@ -29,13 +29,21 @@ const MAX_ADDRESSES: usize = 16;
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// DNS and TCP behind the guard; TLS is laid over it.
+/// DNS and TCP; TLS is laid over it.
 #[derive(Clone, Debug)]
-pub(crate) struct Guarded {
-    guard: Arc<Guard>,
+pub(crate) struct Dialer {
+    whom: Whom,
 }
 
-impl Service<Uri> for Guarded {
+#[derive(Clone, Debug)]
+enum Whom {
+    /// Whom the target names, if the guard allows it.
+    Target(Arc<Guard>),
+    /// One server, whatever the target: host and port as the operator wrote them.
+    Server(Arc<(String, u16)>),
+}
+
+impl Service<Uri> for Dialer {
     type Response = TokioIo<TcpStream>;
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
@@ -45,8 +53,15 @@ impl Service<Uri> for Guarded {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let guard = Arc::clone(&self.guard);
-        Box::pin(async move { Ok(TokioIo::new(connect(&guard, &uri).await?)) })
+        let whom = self.whom.clone();
+        Box::pin(async move {
+            Ok(TokioIo::new(match whom {
+                Whom::Target(guard) => connect(&guard, &uri).await?,
+                Whom::Server(server) => {
+                    dial(&server.0, &resolve(&server.0, server.1).await?).await?
+                }
+            }))
+        })
     }
 }
 
@@ -60,14 +75,23 @@ async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, BoxError> {
         } else {
             80
         });
-    let addresses: Vec<SocketAddr> = match host.parse::<IpAddr>() {
+    let addresses = resolve(host, port).await?;
+    guard.check(host, &addresses)?;
+    Ok(dial(host, &addresses).await?)
+}
+
+async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    Ok(match host.parse::<IpAddr>() {
         Ok(literal) => vec![SocketAddr::new(literal, port)],
         Err(_) => lookup_host((host, port))
             .await?
             .take(MAX_ADDRESSES)
             .collect(),
-    };
-    guard.check(host, &addresses)?;
+    })
+}
+
+/// Connects to the first address that accepts.
+async fn dial(host: &str, addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("{host} has no address"));
     for address in addresses {
         match TcpStream::connect(address).await {
@@ -79,63 +103,90 @@ async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, BoxError> {
             Err(error) => last = error,
         }
     }
-    Err(last.into())
+    Err(last)
 }
 
 /// The whole of connecting, TLS included, within one deadline.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    inner: HttpsConnector<Guarded>,
+    inner: HttpsConnector<Dialer>,
     timeout: Duration,
 }
 
 impl Connector {
-    /// Trusts the public authorities (Mozilla's list, compiled in: the image has no files) and
-    /// those of `ca_file`.
+    /// Dials whom the target names, behind the guard. Trusts the public authorities (Mozilla's
+    /// list, compiled in: the image has no files) and those of `ca_file`, which is its setting's
+    /// key and its path.
     ///
     /// # Errors
     /// `ca_file` can't be read or holds no certificate.
     pub(crate) fn new(
         guard: Arc<Guard>,
         timeout: Duration,
-        ca_file: Option<&str>,
+        ca_file: Option<&(String, &str)>,
     ) -> Result<Self, StartError> {
-        let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        if let Some(path) = ca_file {
-            let fail = |reason: String| StartError::Authorities {
-                path: path.to_owned(),
-                reason,
-            };
-            let certificates =
-                CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))?;
-            let before = roots.len();
-            for certificate in certificates {
-                let certificate = certificate.map_err(|e| fail(e.to_string()))?;
-                roots.add(certificate).map_err(|e| fail(e.to_string()))?;
-            }
-            if roots.len() == before {
-                return Err(fail("holds no certificate".to_owned()));
-            }
-        }
+        Self::over(Whom::Target(guard), timeout, ca_file)
+    }
+
+    /// Dials one server, whatever the target. The guard has no say: the operator named the server
+    /// and its port, and no request can change them.
+    ///
+    /// # Errors
+    /// As [`Connector::new`].
+    pub(crate) fn to(
+        server: (String, u16),
+        timeout: Duration,
+        ca_file: Option<&(String, &str)>,
+    ) -> Result<Self, StartError> {
+        Self::over(Whom::Server(Arc::new(server)), timeout, ca_file)
+    }
+
+    fn over(
+        whom: Whom,
+        timeout: Duration,
+        ca_file: Option<&(String, &str)>,
+    ) -> Result<Self, StartError> {
         // Named, not the process's default: several crates would each install another.
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .expect("ring supports TLS 1.2 and 1.3")
-            .with_root_certificates(roots)
+            .with_root_certificates(roots(ca_file)?)
             .with_no_client_auth();
         let inner = HttpsConnectorBuilder::new()
             .with_tls_config(tls)
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(Guarded { guard });
+            .wrap_connector(Dialer { whom });
         Ok(Self { inner, timeout })
     }
 }
 
+fn roots(ca_file: Option<&(String, &str)>) -> Result<RootCertStore, StartError> {
+    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let Some((key, path)) = ca_file else {
+        return Ok(roots);
+    };
+    let fail = |reason: String| StartError::Authorities {
+        key: key.clone(),
+        path: (*path).to_owned(),
+        reason,
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| fail(e.to_string()))?;
+    let before = roots.len();
+    for certificate in certificates {
+        let certificate = certificate.map_err(|e| fail(e.to_string()))?;
+        roots.add(certificate).map_err(|e| fail(e.to_string()))?;
+    }
+    if roots.len() == before {
+        return Err(fail("holds no certificate".to_owned()));
+    }
+    Ok(roots)
+}
+
 impl Service<Uri> for Connector {
-    type Response = <HttpsConnector<Guarded> as Service<Uri>>::Response;
+    type Response = <HttpsConnector<Dialer> as Service<Uri>>::Response;
     type Error = BoxError;
     type Future = Connecting<Self::Response>;
 

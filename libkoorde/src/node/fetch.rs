@@ -325,7 +325,11 @@ impl Inner {
         landing: Option<Landing<FlightKey, Flight>>,
         flight_key: FlightKey,
     ) {
-        let Ok(permit) = Arc::clone(&self.fills).try_acquire_owned() else {
+        let origin = miss.route.upstream.as_deref();
+        let origin = origin.unwrap_or(miss.request.target.authority());
+        let share = self.fill_shares.take(origin);
+        let permit = Arc::clone(&self.fills).try_acquire_owned().ok();
+        let Some(permit) = permit.zip(share) else {
             flight
                 .relay
                 .head(Err(FetchError::Overloaded("fetch.max_fills").into()));

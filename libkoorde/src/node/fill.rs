@@ -19,6 +19,7 @@ use super::{
     Inner, Request,
     answer::Head,
     clock,
+    fill_shares::FillShare,
     intake::{Intake, Source, content_length},
     memo::FlightKey,
     miss::{Miss, decide},
@@ -69,7 +70,7 @@ pub(crate) struct Fill {
     _landing: Option<Landing<FlightKey, Flight>>,
     /// Whether others may be waiting.
     collapses: bool,
-    _permit: OwnedSemaphorePermit,
+    _permit: (OwnedSemaphorePermit, FillShare),
 }
 
 impl Fill {
@@ -79,7 +80,7 @@ impl Fill {
         flight: Arc<Flight>,
         landing: Option<Landing<FlightKey, Flight>>,
         flight_key: FlightKey,
-        permit: OwnedSemaphorePermit,
+        permit: (OwnedSemaphorePermit, FillShare),
     ) -> Self {
         node.metrics.fills_inflight.inc();
         let collapses = landing.is_some();
@@ -178,6 +179,7 @@ impl Fill {
             body: no_body(),
             upstream: self.miss.route.upstream.as_deref(),
             interim: Some(&interim),
+            deadline: self.miss.deadline,
         });
         match sent.instrument(span).await {
             Ok(answer) => self.on_answer(&request, answer, is_conditional).await,

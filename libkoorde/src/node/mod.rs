@@ -41,6 +41,7 @@ mod egress;
 mod explain;
 mod fetch;
 mod fill;
+mod fill_shares;
 mod gate;
 mod intake;
 mod invalidate;
@@ -69,6 +70,7 @@ use driver::Driver;
 use egress::Guard;
 use fetch::Hop;
 use fill::Flight;
+use fill_shares::FillShares;
 use gate::Gate;
 use memo::{FlightKey, Memo};
 use origin::Origin;
@@ -119,6 +121,8 @@ pub(crate) struct Inner {
     flights: Arc<Flights<FlightKey, Flight>>,
     /// Fills at once, collapsed or not.
     fills: Arc<Semaphore>,
+    /// Of those, how many each origin takes.
+    fill_shares: FillShares,
     memo: Memo,
     /// Bytes of bodies that are kept but not finished.
     unfinished: Arc<AtomicU64>,
@@ -161,7 +165,6 @@ impl Node {
         config.check().map_err(StartError::Config)?;
         let guard = Arc::new(Guard::new(&config.egress.allow).map_err(StartError::Config)?);
         let routes = Routes::new(&config).map_err(StartError::Config)?;
-        let origin = Origin::new(&config, Arc::clone(&guard), Arc::clone(&metrics))?;
         let listen = config.ring.listen;
         let bind_error = |source| StartError::Bind {
             address: listen,
@@ -193,6 +196,17 @@ impl Node {
             Arc::clone(&metrics),
         );
         tasks.spawn(driver.run());
+        let parts = origin::Parts {
+            view: Arc::clone(handle.view()),
+            driver: handle.clone(),
+            hasher: hasher.clone(),
+            peers: Arc::clone(&peers),
+            tasks: tasks.clone(),
+            metrics: Arc::clone(&metrics),
+            name: config.node.name.clone(),
+            cluster: cluster.clone(),
+        };
+        let origin = Origin::new(&config, Arc::clone(&guard), parts)?;
 
         let purges = Arc::new(Purges::new(Bounds {
             scopes: config.purge.max_scopes,
@@ -226,6 +240,7 @@ impl Node {
             hot: Store::new(hot, Arc::clone(&purges), |_| ()),
             flights: Arc::new(Flights::new(config.fetch.max_fills)),
             fills: Arc::new(Semaphore::new(config.fetch.max_fills)),
+            fill_shares: FillShares::new(config.fetch.max_fills.div_ceil(2)),
             memo: Memo::new(config.fetch.uncacheable_for),
             unfinished: Arc::default(),
             origin,

@@ -11,6 +11,7 @@ use super::{
     Inner,
     answer::Answer,
     body::Body,
+    clock,
     origin::Outgoing,
     request::{Request, RequestBody},
 };
@@ -69,6 +70,7 @@ impl Inner {
             body,
             upstream: route.upstream.as_deref(),
             interim: request.interim.as_ref(),
+            deadline: clock::now().instant + self.config.fetch.timeout,
         };
         let answer = self.origin.send(outgoing).instrument(span).await?;
         let head = answer.head;

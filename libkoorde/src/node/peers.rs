@@ -16,7 +16,8 @@ use std::{
 use futures_util::{StreamExt, stream};
 use koorde_proto::{
     cache::v1::{
-        FetchRequest, InspectReply, InspectRequest, cache_client::CacheClient, fetch_reply::Part,
+        FetchRequest, InspectReply, InspectRequest, LeaseRequest, cache_client::CacheClient,
+        fetch_reply::Part,
     },
     ring::v1::{Envelope, ring_client::RingClient},
 };
@@ -29,6 +30,7 @@ use tonic::{
 
 use super::{
     invalidate::Stale,
+    origin::Grant,
     purge::{Sync, SyncReply},
     relay::MAX_INTERIM,
     request::Interim,
@@ -296,6 +298,23 @@ impl Peers {
         let mut client = CacheClient::new(self.open_channel(to)?);
         let reply = client.invalidate(wire::invalidate(cluster, stale)).await;
         Ok(reply.map_err(refused)?.into_inner().copied)
+    }
+
+    /// Asks a peer for a part of an origin's budget.
+    pub(crate) async fn lease(
+        &self,
+        to: SocketAddr,
+        request: LeaseRequest,
+        timeout: Duration,
+    ) -> Result<Grant, PeerError> {
+        let mut client = CacheClient::new(self.channel(to));
+        match time::timeout(timeout, client.lease(request)).await {
+            Ok(reply) => {
+                let reply = reply.map_err(refused)?.into_inner();
+                wire::granted(reply).map_err(PeerError::Refused)
+            }
+            Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use http_body_util::BodyExt;
 use koorde_proto::{
     cache::v1::{
         Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, InvalidateReply,
-        InvalidateRequest, Mode, PurgeSync, PurgeSyncReply,
+        InvalidateRequest, LeaseReply, LeaseRequest, Mode, PurgeSync, PurgeSyncReply,
         cache_server::{Cache, CacheServer},
         fetch_reply::Part,
     },
@@ -226,6 +226,15 @@ impl Cache for Doors {
         let stale = wire::invalidated(asked).map_err(Status::invalid_argument)?;
         let copied = self.node.make_stale(&stale);
         Ok(Response::new(InvalidateReply { copied }))
+    }
+
+    async fn lease(&self, request: Request<LeaseRequest>) -> Result<Response<LeaseReply>, Status> {
+        let asked = request.into_inner();
+        self.admit(asked.version, &asked.cluster)?;
+        let ask = wire::asked(&asked).map_err(Status::invalid_argument)?;
+        let grant = self.node.origin.lease(&asked.origin, &asked.node, &ask);
+        let grant = grant.ok_or_else(|| Status::failed_precondition("no such budget, or no room"));
+        Ok(Response::new(wire::leased(grant?)))
     }
 }
 

@@ -7,7 +7,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use koorde_proto::cache::v1::{self as proto, failed::Kind};
 
-use super::{Request, answer::Answer};
+use super::{
+    Request,
+    answer::Answer,
+    origin::{Ask, Grant, VALID},
+};
 use crate::{
     error::{BodyError, FetchError},
     outcome::CacheResult,
@@ -31,6 +35,12 @@ pub(crate) const MAX_MESSAGE: usize = 4 << 20;
 
 /// Fields of one message, at most: more than the doors' 16 KiB of head can hold.
 const MAX_FIELDS: usize = 1024;
+
+/// Bytes of an origin's or a node's name in a lease, at most.
+const MAX_NAME: usize = 512;
+
+/// Longest rest of an origin that a peer is believed.
+const MAX_REST: Duration = Duration::from_secs(3600);
 
 pub(crate) fn fields(fields: &HeaderMap) -> Vec<proto::Field> {
     fields
@@ -197,11 +207,16 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
         FetchError::Loop | FetchError::MaxForwards => Kind::Loop,
+        FetchError::Resting { .. } => Kind::Resting,
     };
     let (message, milliseconds) = match error {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
         FetchError::Origin(why) => (why.clone(), 0),
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
+        FetchError::Resting {
+            reason,
+            retry_after,
+        } => ((*reason).to_owned(), millis(*retry_after)),
         FetchError::Overloaded(_)
         | FetchError::Stopping
         | FetchError::NotStored
@@ -231,8 +246,64 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
         Kind::NotStored | Kind::Behind => FetchError::NotStored,
         Kind::Loop => FetchError::Loop,
+        Kind::Resting => FetchError::Resting {
+            reason: match failed.message.as_str() {
+                "retry-after" => "retry-after",
+                _ => "breaker-open",
+            },
+            retry_after: Duration::from_millis(failed.milliseconds).min(MAX_REST),
+        },
         Kind::Origin | Kind::Unspecified => FetchError::Origin(failed.message.clone()),
     }
+}
+
+/// An ask for a part of a budget.
+pub(crate) fn lease(cluster: &str, origin: &str, node: &str, ask: &Ask) -> proto::LeaseRequest {
+    proto::LeaseRequest {
+        version: VERSION,
+        cluster: cluster.to_owned(),
+        origin: origin.to_owned(),
+        node: node.to_owned(),
+        in_use: ask.in_use,
+        want_slots: ask.wants,
+        want_tokens: ask.tokens,
+        number: ask.number,
+    }
+}
+
+pub(crate) fn asked(request: &proto::LeaseRequest) -> Result<Ask, String> {
+    for (name, text) in [("origin", &request.origin), ("node", &request.node)] {
+        if text.is_empty() || text.len() > MAX_NAME {
+            return Err(format!("{name}: {} bytes, 1 to {MAX_NAME}", text.len()));
+        }
+    }
+    Ok(Ask {
+        in_use: request.in_use,
+        wants: request.want_slots,
+        tokens: request.want_tokens,
+        number: request.number,
+    })
+}
+
+pub(crate) fn leased(grant: Grant) -> proto::LeaseReply {
+    proto::LeaseReply {
+        slots: grant.slots,
+        tokens: grant.tokens,
+        valid_ms: u32::try_from(VALID.as_millis()).unwrap_or(u32::MAX),
+        contended: grant.contended,
+    }
+}
+
+/// What was granted. An owner whose leases are shorter than ours is not understood.
+pub(crate) fn granted(reply: proto::LeaseReply) -> Result<Grant, String> {
+    if u128::from(reply.valid_ms) < VALID.as_millis() {
+        return Err(format!("a lease of {} ms", reply.valid_ms));
+    }
+    Ok(Grant {
+        slots: reply.slots,
+        tokens: reply.tokens,
+        contended: reply.contended,
+    })
 }
 
 pub(crate) fn cut(error: &BodyError) -> proto::Failed {

@@ -55,7 +55,7 @@ use self::learned::Learned;
 use self::lookup::Lookups;
 use self::neighbors::Neighbors;
 use self::pointers::Pointers;
-use self::rng::Rng;
+pub(crate) use self::rng::Rng;
 use self::timers::{Timer, Timers};
 use self::tombstones::Tombstones;
 use crate::id::Id;

@@ -1,6 +1,6 @@
 //! Answers made here, among them every error: one function says what an error is in HTTP.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -46,6 +46,13 @@ impl Failure {
                 level: Level::WARN,
                 retry_after: Some(1),
                 ..failure(StatusCode::SERVICE_UNAVAILABLE, "overloaded")
+            },
+            FetchError::Resting {
+                reason,
+                retry_after,
+            } => Self {
+                retry_after: Some(seconds_up(*retry_after)),
+                ..failure(StatusCode::SERVICE_UNAVAILABLE, reason)
             },
             FetchError::Stopping => Self {
                 retry_after: Some(1),
@@ -133,6 +140,12 @@ impl Failure {
     }
 }
 
+/// Whole seconds, rounded up: who comes back then is not too early.
+fn seconds_up(duration: Duration) -> u32 {
+    let seconds = duration.as_secs() + u64::from(duration.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
 #[derive(Serialize)]
 struct ErrorBody<'a> {
     status: u16,
@@ -192,6 +205,14 @@ mod tests {
             (FetchError::Origin("refused".into()), 502, "origin"),
             (FetchError::OriginTimeout(30_000), 504, "origin-timeout"),
             (FetchError::Overloaded("fetch.max_fills"), 503, "overloaded"),
+            (
+                FetchError::Resting {
+                    reason: "breaker-open",
+                    retry_after: Duration::from_millis(4001),
+                },
+                503,
+                "breaker-open",
+            ),
             (FetchError::Stopping, 503, "stopping"),
             (FetchError::NotStored, 504, "not-stored"),
         ] {

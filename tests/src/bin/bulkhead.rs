@@ -1,0 +1,99 @@
+//! Measures what 5,000 requests that hang on one origin do to another's misses. Run it with
+//! `cargo run --release -p koorde-tests --bin bulkhead`.
+
+use std::{
+    io::Write,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use koorde_tests::{
+    cluster::{Cluster, fetch, get},
+    origin::{Origin, response},
+};
+use tokio::{sync::watch, task::JoinSet};
+
+const HANGING: usize = 5_000;
+const NODES: usize = 3;
+/// Misses measured each time, at most so many of them under way at once.
+const MISSES: usize = 4_000;
+const AT_ONCE: usize = 8;
+const ROUNDS: usize = 5;
+
+#[tokio::main]
+async fn main() {
+    let (release, released) = watch::channel(false);
+    let stalled = Origin::start(move |_| {
+        let mut released = released.clone();
+        async move {
+            let _ended = released.wait_for(|released| *released).await;
+            response(503, &[], "")
+        }
+    })
+    .await;
+    let origin = Origin::fixed(
+        Duration::from_millis(5),
+        &[("cache-control", "max-age=600")],
+        "body",
+    )
+    .await;
+    let cluster = Arc::new(Cluster::start(NODES).await);
+    // What is warmed up once must not count.
+    p99(&cluster, &origin, "warm").await;
+    let mut quiet = Vec::new();
+    for round in 0..ROUNDS {
+        quiet.push(p99(&cluster, &origin, &format!("quiet{round}")).await);
+    }
+    let mut hanging = JoinSet::new();
+    for n in 0..HANGING {
+        let (cluster, url) = (Arc::clone(&cluster), stalled.url(&format!("/{n}")));
+        hanging.spawn(async move { fetch(&cluster.nodes[n % NODES], get(&url)).await });
+    }
+    stalled.asked(NODES * 500).await;
+    let mut beside = Vec::new();
+    for round in 0..ROUNDS {
+        beside.push(p99(&cluster, &origin, &format!("beside{round}")).await);
+    }
+    let still = hanging.len();
+    let (quiet, beside) = (median(quiet), median(beside));
+    say(&format!(
+        "p99 of {MISSES} misses, median of {ROUNDS} rounds: alone {quiet:.2} ms, beside {still} \
+         requests sent to a stalled origin {beside:.2} ms, {:+.1} %",
+        (beside / quiet - 1.0) * 100.0
+    ));
+    release.send_replace(true);
+}
+
+/// The 99th percentile in milliseconds of misses spread over all nodes.
+async fn p99(cluster: &Cluster, origin: &Origin, round: &str) -> f64 {
+    let lines = (0..AT_ONCE).map(async |line| {
+        let mut taken = Vec::new();
+        for n in 0..MISSES / AT_ONCE {
+            let url = origin.url(&format!("/{round}/{line}/{n}"));
+            let began = now();
+            let answer = fetch(&cluster.nodes[n % NODES], get(&url)).await;
+            taken.push(began.elapsed().as_secs_f64() * 1000.0);
+            assert_eq!(answer.expect("an answer").body(), "body");
+        }
+        taken
+    });
+    let mut taken = join_all(lines).await.concat();
+    taken.sort_by(f64::total_cmp);
+    taken[taken.len() * 99 / 100]
+}
+
+fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
+#[expect(clippy::disallowed_methods, reason = "it measures")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn say(line: &str) {
+    // A closed pipe is no reason to panic.
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
