@@ -40,6 +40,7 @@ mod egress;
 mod explain;
 mod fetch;
 mod fill;
+mod gateway;
 mod intake;
 mod listener;
 mod memo;
@@ -55,9 +56,11 @@ mod routes;
 mod service;
 mod slices;
 mod tasks;
+mod tunnel;
 mod wire;
 
 pub use body::Body;
+pub use gateway::Gateway;
 pub use request::{Interim, Request, RequestBody};
 
 use answer::NodeName;
