@@ -1,15 +1,18 @@
 //! Which door a request came to: a function of its head and the configuration, and of nothing else.
 
 use http::{
-    HeaderMap, HeaderName, Method, Version, header,
+    Method, Version,
     request::Parts,
     uri::{Authority, Uri},
 };
 use libkoorde::{Gateway, policy::Target};
 
-use super::{ListenerName, target};
-
-static MAX_FORWARDS: HeaderName = header::MAX_FORWARDS;
+use super::{
+    ListenerName,
+    head::{host, is_framed_plainly, max_forwards},
+    paths::BuiltIn,
+    target,
+};
 
 /// Where a request is answered.
 #[derive(Debug)]
@@ -24,7 +27,8 @@ pub(super) enum Door {
     Options,
     /// Here: what was received (RFC 9110 §9.3.8).
     Trace,
-    /// Nowhere: the request is wrong, and why. It came to that way, if to any.
+    /// Nowhere: the request is wrong, and why. It came to that way; if to none, then it is the
+    /// message that is wrong, and what follows it on the connection is not to be trusted.
     Bad(Option<Way>, String),
     /// Nowhere: there is no such path.
     NoSuchPath,
@@ -42,33 +46,6 @@ pub(super) enum Way {
     /// Host and path of a route: we stand before the origin.
     Reverse,
 }
-
-/// What a path of ours is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum BuiltIn {
-    Livez,
-    Readyz,
-    Health,
-    Metrics,
-    Prometheus,
-    Json,
-    Ring,
-    Explain,
-    Config,
-}
-
-/// Path, purpose, whether it is on the admin listener, whether it is on the main one.
-const BUILT_IN: [(&str, BuiltIn, bool, bool); 9] = [
-    ("/livez", BuiltIn::Livez, true, true),
-    ("/readyz", BuiltIn::Readyz, true, true),
-    ("/health", BuiltIn::Health, true, true),
-    ("/metrics", BuiltIn::Metrics, true, true),
-    ("/metrics/prometheus", BuiltIn::Prometheus, true, true),
-    ("/metrics/json", BuiltIn::Json, true, true),
-    ("/debug/ring", BuiltIn::Ring, true, false),
-    ("/debug/explain", BuiltIn::Explain, true, false),
-    ("/debug/config", BuiltIn::Config, true, false),
-];
 
 impl Way {
     /// The word for labels.
@@ -93,11 +70,7 @@ impl Door {
         match self {
             Self::Tunnel(_) => "connect",
             Self::Fetch(way, _) | Self::Bad(Some(way), _) => way.as_str(),
-            Self::BuiltIn(built_in) => {
-                let mut all = BUILT_IN.iter();
-                let path = all.find(|(_, one, ..)| one == built_in);
-                path.map_or("other", |(path, ..)| path)
-            }
+            Self::BuiltIn(built_in) => built_in.path(),
             Self::Options => "options",
             Self::Trace => "trace",
             Self::Bad(None, _) | Self::NoSuchPath => "other",
@@ -105,30 +78,19 @@ impl Door {
     }
 }
 
-/// The paths of a listener.
-pub(super) fn paths(listener: ListenerName) -> Vec<&'static str> {
-    let cache = (listener == ListenerName::Http).then_some("/cache");
-    let ours = BUILT_IN
-        .iter()
-        .filter(|(_, _, admin, http)| match listener {
-            ListenerName::Http => *http,
-            ListenerName::Admin => *admin,
-        });
-    cache
-        .into_iter()
-        .chain(ours.map(|(path, ..)| *path))
-        .collect()
-}
-
 /// The door of a request.
 pub(super) fn door(head: &Parts, gateway: &Gateway, listener: ListenerName) -> Door {
     let bad = |message: &str| Door::Bad(None, message.to_owned());
+    if !is_framed_plainly(&head.headers) {
+        return bad("Transfer-Encoding is not chunked alone");
+    }
     let host = match host(head) {
         Ok(host) => host,
         Err(message) => return bad(message),
     };
     if listener == ListenerName::Admin {
-        return built_in(&head.uri, listener).unwrap_or(Door::NoSuchPath);
+        let built_in = BuiltIn::find(head.uri.path(), listener);
+        return built_in.map_or(Door::NoSuchPath, Door::BuiltIn);
     }
     if head.method == Method::CONNECT {
         return match head.uri.authority() {
@@ -175,8 +137,8 @@ fn origin_form(uri: &Uri, asked: &str, host: Option<&str>, gateway: &Gateway) ->
             Err(error) => Door::Bad(Some(Way::Cache), error.to_string()),
         };
     }
-    if let Some(door) = built_in(uri, ListenerName::Http) {
-        return door;
+    if let Some(built_in) = BuiltIn::find(uri.path(), ListenerName::Http) {
+        return Door::BuiltIn(built_in);
     }
     if let Some(url) = path_form(asked) {
         return fetch(Way::Path, url);
@@ -191,16 +153,6 @@ fn fetch(way: Way, url: &str) -> Door {
     }
 }
 
-fn built_in(uri: &Uri, listener: ListenerName) -> Option<Door> {
-    let path = uri.path();
-    if !paths(listener).contains(&path) {
-        return None;
-    }
-    let mut all = BUILT_IN.iter();
-    let found = all.find(|(known, ..)| *known == path);
-    found.map(|(_, built_in, ..)| Door::BuiltIn(*built_in))
-}
-
 /// The URL behind the first slash. One slash is enough after the scheme: proxies on the way merge
 /// two, and the URL standard reads both alike.
 fn path_form(asked: &str) -> Option<&str> {
@@ -208,64 +160,6 @@ fn path_form(asked: &str) -> Option<&str> {
     let (scheme, rest) = url.split_once(':')?;
     let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
     (known && rest.starts_with('/')).then_some(url)
-}
-
-/// The host that the request is for: `:authority`, or the Host field. None if it is empty, or was
-/// not yet invented (HTTP/1.0).
-///
-/// RFC 9112 §3.2: "A server MUST respond with a 400 (Bad Request) status code to any HTTP/1.1
-/// request message that lacks a Host header field and to any request message that contains more
-/// than one Host header field line or a Host header field with an invalid field value."
-fn host(head: &Parts) -> Result<Option<String>, &'static str> {
-    let mut lines = head.headers.get_all(header::HOST).iter();
-    let line = lines.next();
-    if lines.next().is_some() {
-        return Err("there is more than one Host");
-    }
-    let line = match line {
-        Some(line) => Some(line.to_str().map_err(|_| "Host is no host")?),
-        None => None,
-    };
-    let host = match (head.uri.authority(), line) {
-        (None, None) if head.version >= Version::HTTP_11 => return Err("there is no Host"),
-        (Some(authority), line) if head.version >= Version::HTTP_2 => {
-            // RFC 9113 §8.3.1: two hosts in one request are malformed.
-            if line.is_some_and(|line| !line.eq_ignore_ascii_case(authority.as_str())) {
-                return Err("Host is not :authority");
-            }
-            authority.as_str()
-        }
-        (Some(_), None) if head.version == Version::HTTP_11 => return Err("there is no Host"),
-        (_, Some(line)) => line,
-        (_, None) => "",
-    };
-    if host.is_empty() {
-        return Ok(None);
-    }
-    if host.parse().is_ok_and(|authority| is_host(&authority)) {
-        Ok(Some(host.to_owned()))
-    } else {
-        Err("Host is no host")
-    }
-}
-
-/// Host and maybe a port (RFC 9110 §7.2), without what else an authority can have.
-fn is_host(authority: &Authority) -> bool {
-    let text = authority.as_str();
-    let port = text.strip_prefix(authority.host());
-    let port_ok = port.is_some_and(|port| {
-        let digits = port.strip_prefix(':').unwrap_or(port);
-        port.is_empty() || digits.is_empty() || digits.parse::<u16>().is_ok()
-    });
-    !authority.host().is_empty() && !text.contains('@') && port_ok
-}
-
-/// How often a TRACE or OPTIONS request may still be forwarded (RFC 9110 §7.6.2); none if that is
-/// not said in digits.
-pub(super) fn max_forwards(fields: &HeaderMap) -> Option<u32> {
-    let text = fields.get(&MAX_FORWARDS)?.to_str().ok()?;
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

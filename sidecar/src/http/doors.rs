@@ -15,7 +15,8 @@ use tower_http::set_header::SetResponseHeader;
 
 use super::{
     Accept, HttpMetrics, ListenerName, connect,
-    door::{self, BuiltIn, Door},
+    door::{self, Door},
+    paths::{self, BuiltIn},
     proxy,
     respond::{self, Answer, Failure},
 };
@@ -136,9 +137,13 @@ impl Doors {
             Door::BuiltIn(built_in) => self.built_in(built_in, request, accept).await,
             Door::Options => options(state),
             Door::Trace => trace(&request, accept),
-            Door::Bad(_, message) => {
+            Door::Bad(way, message) => {
                 let failure = Failure::bad_request(message);
-                proxy::refused(&failure, accept, request.version())
+                let mut answer = proxy::refused(&failure, accept, request.version());
+                if way.is_none() {
+                    proxy::close(&mut answer, request.version());
+                }
+                answer
             }
             Door::NoSuchPath => self.no_such_path(&request, accept),
         }
@@ -164,7 +169,7 @@ impl Doors {
     }
 
     fn no_such_path<B>(&self, request: &Request<B>, accept: &Accept) -> Answer {
-        let paths = door::paths(self.listener);
+        let paths = paths::all(self.listener);
         let message = format!(
             "no {:?} here; there is {}",
             request.uri().path(),

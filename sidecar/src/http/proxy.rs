@@ -13,7 +13,8 @@ use tracing::{Instrument, Span};
 
 use super::{
     Accept, State,
-    door::{Way, max_forwards},
+    door::Way,
+    head::max_forwards,
     interim::Sink,
     respond::{Answer, Failure},
     upload::Upload,
@@ -113,10 +114,18 @@ pub(super) fn refused(failure: &Failure, accept: &Accept, version: Version) -> A
         failure.status,
         StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
     );
-    if rest_is_unread && version < Version::HTTP_2 {
-        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    if rest_is_unread {
+        close(&mut answer, version);
     }
     answer
+}
+
+/// Ends the connection with this answer. Over HTTP/2 a stream ends without the others.
+pub(super) fn close(answer: &mut Answer, version: Version) {
+    if version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+    }
 }
 
 /// The member of Cache-Status for what was neither looked up nor fetched.
