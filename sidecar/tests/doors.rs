@@ -338,6 +338,31 @@ async fn a_body_beyond_its_bound_is_413_and_its_beginning_is_no_request() {
 }
 
 #[tokio::test]
+async fn a_client_that_goes_on_sending_after_its_answer_is_not_reset() {
+    let origin = Echo::start().await;
+    let app = app(&origin, |settings| {
+        settings.http.max_body = ByteSize::kib(64)
+    })
+    .await;
+    let mut stream = TcpStream::connect(app.addresses().http)
+        .await
+        .expect("it listens");
+    let url = origin.url("/echo");
+    let head = format!("POST {url} HTTP/1.1\r\nhost: a\r\ncontent-length: 8388608\r\n\r\n");
+    let piece = vec![b'x'; 256 << 10];
+    stream.write_all(head.as_bytes()).await.expect("it reads");
+    stream.write_all(&piece).await.expect("it reads");
+    let mut text = String::new();
+    let read = tokio::time::timeout(SOON, stream.read_to_string(&mut text)).await;
+    read.expect("the answer ends").expect("in order");
+    assert!(text.starts_with("HTTP/1.1 413 "), "{text}");
+    for _ in 0..8 {
+        stream.write_all(&piece).await.expect("it still reads");
+    }
+    app.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_body_that_stops_coming_is_408() {
     let origin = Echo::start().await;
     let app = app(&origin, |settings| {

@@ -275,3 +275,80 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Interims<IO> {
         self.poll_linger(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    use super::*;
+
+    const HINT: &str = "HTTP/1.1 103 Early Hints\r\n\r\n";
+
+    fn stream() -> (Arc<Slot>, Interims<DuplexStream>, DuplexStream) {
+        let (near, far) = duplex(1 << 20);
+        let slot = Arc::new(Slot::default());
+        (Arc::clone(&slot), Interims::new(near, slot), far)
+    }
+
+    fn open(slot: &Arc<Slot>) -> Sink {
+        slot.open(Version::HTTP_11).expect("it is HTTP/1.1")
+    }
+
+    fn hint(sink: &Sink) {
+        sink.send(StatusCode::EARLY_HINTS, &HeaderMap::new());
+    }
+
+    async fn written(stream: Interims<DuplexStream>, mut far: DuplexStream) -> String {
+        drop(stream);
+        let mut text = String::new();
+        far.read_to_string(&mut text).await.expect("it is text");
+        text
+    }
+
+    #[tokio::test]
+    async fn what_comes_in_the_middle_of_a_response_waits_for_its_end() {
+        let (slot, mut stream, far) = stream();
+        open(&slot).close();
+        stream.write_all(b"one, ").await.expect("there is room");
+        // The next request of a pipeline has begun, but the answer to the first is not out yet.
+        hint(&open(&slot));
+        stream
+            .write_all(b"to the end;")
+            .await
+            .expect("there is room");
+        stream.flush().await.expect("it is open");
+        stream.write_all(b"two").await.expect("there is room");
+        assert_eq!(
+            written(stream, far).await,
+            format!("one, to the end;{HINT}two")
+        );
+    }
+
+    #[tokio::test]
+    async fn what_comes_just_before_a_response_is_written_before_it() {
+        let (slot, mut stream, far) = stream();
+        let sink = open(&slot);
+        hint(&sink);
+        sink.close();
+        stream.write_all(b"one").await.expect("there is room");
+        assert_eq!(written(stream, far).await, format!("{HINT}one"));
+    }
+
+    #[tokio::test]
+    async fn what_comes_too_late_is_dropped() {
+        let (slot, mut stream, far) = stream();
+        let first = open(&slot);
+        stream.write_all(b"one").await.expect("there is room");
+        hint(&first);
+        // hyper has not flushed since: the final response may be among what it writes next.
+        first.close();
+        hint(&first);
+        stream.flush().await.expect("it is open");
+        let second = open(&slot);
+        hint(&first);
+        stream.flush().await.expect("it is open");
+        hint(&second);
+        stream.flush().await.expect("it is open");
+        assert_eq!(written(stream, far).await, format!("one{HINT}"));
+    }
+}
