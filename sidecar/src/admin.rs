@@ -1,11 +1,12 @@
 //! What operators ask of one node: `/debug/*` and `/purge` of the admin listener.
 
 use http::{Method, Request, StatusCode};
+use libkoorde::policy::Target;
 
 use crate::http::{
     Accept, State,
-    cache::library_request,
-    respond::{self, Answer},
+    respond::{self, Answer, Failure},
+    target,
 };
 
 mod purge;
@@ -17,10 +18,17 @@ pub use token::{Token, TokenError};
 /// `/debug/explain?url=`: why the next request for a URL would be a hit or a miss. The request's own
 /// fields count, so a variant is asked for as it would be fetched.
 pub(crate) async fn explain<B>(state: &State, request: Request<B>, accept: &Accept) -> Answer {
-    let mut request = match library_request(request) {
-        Ok(request) => request,
+    let target = match of_query(request.uri().query()) {
+        Ok(target) => target,
         Err(failure) => return failure.answer(accept),
     };
-    request.method = Method::GET;
+    let (head, _) = request.into_parts();
+    let request = libkoorde::Request::new(Method::GET, target, head.headers);
     respond::json(StatusCode::OK, &state.node.explain(&request).await)
+}
+
+fn of_query(query: Option<&str>) -> Result<Target, Failure> {
+    let bad = |error: &dyn std::fmt::Display| Failure::bad_request(error.to_string());
+    let url = target::url(query).map_err(|e| bad(&e))?;
+    Target::parse(&url).map_err(|e| bad(&format_args!("url {url:.200?}: {e}")))
 }

@@ -6,9 +6,13 @@ use std::{
 };
 
 use http::HeaderValue;
-use libkoorde::{Node, StartError, metrics::Metrics};
+use libkoorde::{Gateway, Node, StartError, metrics::Metrics};
 use prometheus_client::{metrics::info::Info, registry::Registry};
-use tokio::{sync::watch, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::Instant,
+};
 use tracing::info;
 
 use crate::{
@@ -115,6 +119,9 @@ impl App {
             name: name_field(node.name()),
             propagation: telemetry.propagation(),
             token,
+            gateway: Gateway::new(&settings.config()).map_err(AppError::Settings)?,
+            tunnels: Arc::new(Semaphore::new(settings.http.max_tunnels)),
+            http: settings.http.clone(),
         });
         let mut listeners = JoinSet::new();
         for (listener, name) in [(http, ListenerName::Http), (admin, ListenerName::Admin)] {

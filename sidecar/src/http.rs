@@ -1,26 +1,33 @@
 //! Listeners and what is behind them.
 //!
 //! Connections come first: [`Listener`] accepts, counts and times them, and takes any service that
-//! answers requests; nothing in it knows a cache. [`Doors`] is that service: the paths of
-//! the main and the admin listener.
+//! answers requests; nothing in it knows a cache. [`Doors`] is that service: which door a request
+//! came to is decided by one pure function (`door`), and then opened.
 //!
 //! ```text
-//! Listener ── Admission (how many) ── connection (how long) ── Doors ── cache │ probes │ metrics │ debug
+//! Listener ── Admission (how many) ── connection (how long) ── Doors ── proxy │ tunnel │ probes │ metrics │ debug
 //! ```
 
 mod accept;
 mod activity;
 mod admission;
 mod body;
-pub(crate) mod cache;
+mod connect;
 mod connection;
+mod door;
 mod doors;
+mod head;
+mod interim;
 mod listener;
 mod metered;
 mod metrics;
+mod paths;
+mod proxy;
 pub mod respond;
-mod target;
+pub(crate) mod target;
 mod tls;
+mod tunnel;
+mod upload;
 
 pub use accept::Accept;
 pub use doors::{Doors, State};

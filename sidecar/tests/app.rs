@@ -130,7 +130,7 @@ async fn what_may_not_or_cannot_be_reached_has_its_status() {
 async fn other_methods_and_paths_are_told_what_there_is() {
     let (app, client) = (start(settings()).await, Client::default());
     let (http, admin) = (app.addresses().http, app.addresses().admin);
-    for path in ["/cache?url=http://a/", "/metrics"] {
+    for path in ["/livez", "/metrics"] {
         let answer = client
             .send(Method::POST, &format!("http://{http}{path}"), &[])
             .await;

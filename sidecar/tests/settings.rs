@@ -232,6 +232,123 @@ fn a_wrong_value_is_refused_with_its_key_its_value_and_its_source() {
 }
 
 #[test]
+fn tables_are_read_from_toml_yaml_and_one_line() {
+    let toml = "[[routes]]\nhost = \"a.example\"\nupstream = \"api\"\n[[routes]]\nprefix = \"/x\"\n\
+        [upstreams.api]\nservers = [\"http://10.0.0.1:80\"]\nfail_timeout = \"3s\"\n";
+    let yaml = "routes:\n- {host: a.example, upstream: api}\n- prefix: /x\n\
+        upstreams:\n  api:\n    servers: [\"http://10.0.0.1:80\"]\n    fail_timeout: 3s\n";
+    let (toml, yaml) = (
+        File::new("tables.toml", toml),
+        File::new("tables.yaml", yaml),
+    );
+    let routes = "[{host = \"a.example\", upstream = \"api\"}, {prefix = \"/x\"}]";
+    let upstreams = "{api = {servers = [\"http://10.0.0.1:80\"], fail_timeout = \"3s\"}}";
+    let json = (
+        "[{\"host\": \"a.example\", \"upstream\": \"api\"}, {\"prefix\": \"/x\"}]",
+        "{\"api\": {\"servers\": [\"http://10.0.0.1:80\"], \"fail_timeout\": \"3s\"}}",
+    );
+    let variables = [("KOORDE_ROUTES", routes), ("KOORDE_UPSTREAMS", upstreams)];
+    let flags = [("routes", json.0), ("upstreams", json.1)];
+    for (place, loaded) in [
+        ("toml", load(Some(&toml), &[], &[])),
+        ("yaml", load(Some(&yaml), &[], &[])),
+        ("environment", load(None, &variables, &[])),
+        ("flags", load(None, &[], &flags)),
+    ] {
+        let settings = loaded.unwrap_or_else(|e| panic!("{place}: {e}")).settings;
+        let [one, two] = &settings.routes[..] else {
+            panic!("{place}: {:?}", settings.routes);
+        };
+        assert_eq!(one.host.as_deref(), Some("a.example"), "{place}");
+        assert_eq!(
+            (one.upstream.as_deref(), one.prefix.as_str()),
+            (Some("api"), "/")
+        );
+        assert_eq!((two.prefix.as_str(), two.collapse), ("/x", true), "{place}");
+        let api = &settings.upstreams["api"];
+        assert_eq!(api.servers, ["http://10.0.0.1:80"], "{place}");
+        assert_eq!(
+            (api.fail_timeout.as_secs(), api.max_fails),
+            (3, 3),
+            "{place}"
+        );
+    }
+}
+
+#[test]
+fn what_is_wrong_inside_a_table_is_named_with_its_place() {
+    let file = File::new("inside.toml", "[[routes]]\n[[routes]]\nprefx = \"/x\"\n");
+    let up = File::new("up.yaml", "upstreams: {api: {server: [\"http://a\"]}}");
+    for (message, parts) in [
+        (
+            error(Some(&file), &[], &[]),
+            [
+                "routes.1.prefx (file ",
+                "is no setting; routes.1 has host, prefix",
+            ],
+        ),
+        (
+            error(Some(&up), &[], &[]),
+            [
+                "upstreams.api.server (file ",
+                "upstreams.api has servers, host",
+            ],
+        ),
+        (
+            error(None, &[("KOORDE_ROUTES", "[{prefix = \"x\"}]")], &[]),
+            [
+                "routes.0.prefix = x (environment KOORDE_ROUTES)",
+                "must be a path",
+            ],
+        ),
+        (
+            error(None, &[("KOORDE_ROUTES", "[{collapse = \"maybe\"}]")], &[]),
+            [
+                "routes.0.collapse = maybe (environment KOORDE_ROUTES)",
+                "bool",
+            ],
+        ),
+        (
+            error(None, &[], &[("routes", "[{upstream = \"none\"}]")]),
+            [
+                "routes.0.upstream = none (flag --routes)",
+                "must be a key of upstreams",
+            ],
+        ),
+        (
+            error(
+                None,
+                &[],
+                &[("upstreams", "{api = {servers = [\"ftp://a\"]}}")],
+            ),
+            [
+                "upstreams.api.servers = ftp://a (flag --upstreams)",
+                "must be http://host:port",
+            ],
+        ),
+        (
+            error(None, &[], &[("routes", "a.example")]),
+            ["routes = a.example (flag --routes)", "TOML or JSON"],
+        ),
+        (
+            error(None, &[], &[("routes", "{}")]),
+            ["routes = ", "sequence"],
+        ),
+        (
+            error(None, &[("KOORDE_UPSTREAMS__API__SERVERS", "http://a")], &[]),
+            [
+                "upstreams.api.servers (environment",
+                "upstreams is given as a whole",
+            ],
+        ),
+    ] {
+        for part in parts {
+            assert!(message.contains(part), "{part:?} is not in {message:?}");
+        }
+    }
+}
+
+#[test]
 fn a_secret_is_never_shown() {
     let flags = [("ring.secret", "hunter2")];
     let loaded = load(None, &[], &flags).expect("all is well");
@@ -276,6 +393,14 @@ fn the_table_has_a_row_for_every_key() {
             .lines()
             .all(|line| line.starts_with('|') && line.ends_with('|'))
     );
+    for row in [
+        "| `routes[].prefix` | `/` |",
+        "| `upstreams.<name>.servers` | – |",
+    ] {
+        assert!(table.contains(row), "{table}");
+    }
     let rows = table.lines().skip(2).count();
-    assert_eq!(rows, koorde_sidecar::settings::keys::keys().len());
+    let keys = koorde_sidecar::settings::keys::keys();
+    let members: usize = keys.iter().map(|key| key.members.len()).sum();
+    assert_eq!(rows, keys.len() + members);
 }

@@ -65,7 +65,7 @@ impl Service<Uri> for Dialer {
     }
 }
 
-async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, BoxError> {
+pub(crate) async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, BoxError> {
     let host = uri.host().ok_or("the target has no host")?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri

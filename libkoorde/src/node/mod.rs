@@ -43,6 +43,7 @@ mod fetch;
 mod fill;
 mod fill_shares;
 mod gate;
+mod gateway;
 mod intake;
 mod invalidate;
 mod listener;
@@ -60,9 +61,11 @@ mod routes;
 mod service;
 mod slices;
 mod tasks;
+mod tunnel;
 mod wire;
 
 pub use body::Body;
+pub use gateway::Gateway;
 pub use request::{Interim, Request, RequestBody};
 
 use answer::NodeName;

@@ -58,6 +58,11 @@ impl Routes {
         })
     }
 
+    /// All of the configuration, in order.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Route> {
+        self.routes.iter().map(AsRef::as_ref)
+    }
+
     /// The first route that matches.
     pub(crate) fn find(&self, target: &Target) -> &Arc<Route> {
         let found = self.routes.iter().find(|route| route.matches(target));
@@ -66,20 +71,32 @@ impl Routes {
 }
 
 impl Route {
-    fn matches(&self, target: &Target) -> bool {
-        let host = self
-            .host
+    pub(crate) fn matches(&self, target: &Target) -> bool {
+        let path = target.path_and_query();
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        self.matches_host(target) && self.matches_path(path)
+    }
+
+    /// Whether the route names a host.
+    pub(crate) fn has_host(&self) -> bool {
+        self.host.is_some()
+    }
+
+    pub(crate) fn matches_host(&self, target: &Target) -> bool {
+        self.host
             .as_deref()
             .is_none_or(|host| match host.strip_prefix('*') {
                 Some(suffix) => {
                     target.authority().len() > suffix.len() && target.authority().ends_with(suffix)
                 }
                 None => target.authority() == host,
-            });
-        let path = target.path_and_query();
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
+            })
+    }
+
+    /// Whether a path, without its query, is the prefix or below it.
+    pub(crate) fn matches_path(&self, path: &str) -> bool {
         let below = path.strip_prefix(self.prefix.as_str());
-        host && below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
     /// The cache key of a request of this route.

@@ -22,8 +22,10 @@ use super::{
     activity::{Activity, Reason, Verdict},
     admission::Admitted,
     body::Tracked,
+    interim::{Interims, Slot},
     metered::Metered,
     metrics::{Closed, HttpMetrics, ListenerName},
+    tunnel::TunnelSlot,
 };
 use crate::{settings::HttpSettings, shutdown::Phase};
 
@@ -87,14 +89,25 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let activity = Activity::new();
-    let io = TokioIo::new(Metered::new(io, Arc::clone(&activity)));
-    let service = service_fn(|request: Request<Incoming>| {
+    let (interims, tunnel) = (Arc::new(Slot::default()), TunnelSlot::default());
+    let metered = Metered::new(io, Arc::clone(&activity));
+    let io = TokioIo::new(Interims::new(metered, Arc::clone(&interims)));
+    let service = service_fn(|mut request: Request<Incoming>| {
         let http2 = request.version() == Version::HTTP_2;
         let exchange = activity.begin(http2);
+        let interim = interims.open(request.version());
+        // What only a connection can do for its requests.
+        if let Some(interim) = interim.clone() {
+            request.extensions_mut().insert(interim);
+        }
+        request.extensions_mut().insert(tunnel.clone());
         let answer = shared.service.clone().oneshot(request);
         let phase = shared.phase.clone();
         async move {
             let mut response = answer.await?;
+            if let Some(interim) = interim {
+                interim.close();
+            }
             // HTTP/2 knows no such field; there it is GOAWAY, sent when the phase changes.
             if !http2 && *phase.borrow() != Phase::Serving {
                 let close = HeaderValue::from_static("close");
@@ -104,7 +117,7 @@ where
         }
     });
     let builder = builder(&shared.settings);
-    let mut connection = pin!(builder.serve_connection(io, service));
+    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
     let mut phase = shared.phase.clone();
     loop {
         let pause = match activity.verdict(&shared.settings) {
@@ -123,7 +136,11 @@ where
             }
         };
         tokio::select! {
-            ended = connection.as_mut() => return if ended.is_ok() { Closed::Done } else { Closed::Broken },
+            ended = connection.as_mut() => return match (ended, tunnel.take()) {
+                (Ok(()), Some(tunnel)) => tunnel.run(shared.settings.idle_timeout).await,
+                (Ok(()), None) => Closed::Done,
+                (Err(_), _) => Closed::Broken,
+            },
             () = tokio::time::sleep(pause) => {}
             Ok(()) = phase.changed() => match *phase.borrow_and_update() {
                 Phase::Serving => {}

@@ -2,21 +2,27 @@
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, sync::Arc};
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http_body::Body;
 use hyper::body::Incoming;
-use libkoorde::{Node, Propagation};
+use libkoorde::{Gateway, Node, Propagation};
 use prometheus_client::registry::Registry;
-use tokio::sync::watch;
-use tower::Service;
+use tokio::sync::{Semaphore, watch};
+use tower::{BoxError, Service};
 use tower_http::set_header::SetResponseHeader;
 
 use super::{
-    Accept, HttpMetrics, ListenerName, cache,
+    Accept, HttpMetrics, ListenerName, connect,
+    door::{self, Door},
+    paths::{self, BuiltIn},
+    proxy,
     respond::{self, Answer, Failure},
 };
 use crate::{
     admin::{self, Token},
+    settings::HttpSettings,
     shutdown::Phase,
     telemetry::{format::Format, json, prometheus},
 };
@@ -39,6 +45,12 @@ pub struct State {
     pub propagation: Option<Propagation>,
     /// What a purge has to bring, if anything.
     pub token: Option<Token>,
+    /// Which hosts and paths are answered for an upstream.
+    pub gateway: Gateway,
+    /// Bounds of bodies and tunnels.
+    pub http: HttpSettings,
+    /// A place for each tunnel.
+    pub tunnels: Arc<Semaphore>,
 }
 
 impl State {
@@ -51,36 +63,9 @@ impl State {
 
 static X_NODE_ID: HeaderName = HeaderName::from_static("x-node-id");
 
-/// What a path is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Route {
-    Cache,
-    Livez,
-    Readyz,
-    Health,
-    Metrics,
-    Prometheus,
-    Json,
-    Ring,
-    Explain,
-    Config,
-    Purge,
-}
-
-/// Path, purpose, whether it is on the admin listener, whether it is on the main one.
-const ROUTES: [(&str, Route, bool, bool); 11] = [
-    ("/cache", Route::Cache, false, true),
-    ("/livez", Route::Livez, true, true),
-    ("/readyz", Route::Readyz, true, true),
-    ("/health", Route::Health, true, true),
-    ("/metrics", Route::Metrics, true, true),
-    ("/metrics/prometheus", Route::Prometheus, true, true),
-    ("/metrics/json", Route::Json, true, true),
-    ("/debug/ring", Route::Ring, true, false),
-    ("/debug/explain", Route::Explain, true, false),
-    ("/debug/config", Route::Config, true, false),
-    ("/purge", Route::Purge, true, false),
-];
+/// What a client may ask of a resource behind a door, for `OPTIONS *`; a resource's own answer may
+/// differ.
+const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 
 /// The paths of one listener.
 #[derive(Clone)]
@@ -118,17 +103,23 @@ impl Doors {
     }
 
     /// Answers one request. A panic in it is the answer 500, and costs no other request anything.
-    pub async fn answer<B: Send>(&self, request: Request<B>) -> Answer {
+    pub async fn answer<B>(&self, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         let accept = Accept::of(request.headers());
-        let path = request.uri().path();
-        let route = self.routes().find(|(known, _)| *known == path);
-        let label = route.map_or("other", |(known, _)| known);
+        let version = request.version();
+        let (head, body) = request.into_parts();
+        let door = door::door(&head, &self.state.gateway, self.listener);
+        let label = door.label();
+        let request = Request::from_parts(head, body);
         // Everything shared is behind locks and atomics of its own; nothing is left half changed.
-        let answered = AssertUnwindSafe(self.open(route.map(|(_, route)| route), request, &accept));
+        let answered = AssertUnwindSafe(self.open(door, request, &accept));
         let answer = answered.catch_unwind().await.unwrap_or_else(|_| {
             let failure = Failure::panicked();
             failure.log();
-            failure.answer(&accept)
+            proxy::refused(&failure, &accept, version)
         });
         self.state
             .metrics
@@ -136,46 +127,55 @@ impl Doors {
         answer
     }
 
-    async fn open<B>(&self, route: Option<Route>, request: Request<B>, accept: &Accept) -> Answer {
+    async fn open<B>(&self, door: Door, request: Request<B>, accept: &Accept) -> Answer
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<BoxError>,
+    {
         let state = &*self.state;
-        let route = match route {
-            None => return self.no_such_path(&request, accept),
-            Some(Route::Cache) => return cache::answer(state, request, accept).await,
-            Some(Route::Purge) => return admin::purge(state, &request, accept).await,
-            Some(route) => route,
-        };
+        match door {
+            Door::Fetch(way, target) => proxy::answer(state, way, target, request, accept).await,
+            Door::Tunnel(authority) => connect::answer(state, &authority, request, accept).await,
+            Door::BuiltIn(built_in) => self.built_in(built_in, request, accept).await,
+            Door::Options => options(state),
+            Door::Trace => trace(&request, accept),
+            Door::Bad(way, message) => {
+                let failure = Failure::bad_request(message);
+                let mut answer = proxy::refused(&failure, accept, request.version());
+                if way.is_none() {
+                    proxy::close(&mut answer, request.version());
+                }
+                answer
+            }
+            Door::NoSuchPath => self.no_such_path(&request, accept),
+        }
+    }
+
+    async fn built_in<B>(&self, path: BuiltIn, request: Request<B>, accept: &Accept) -> Answer {
+        let state = &*self.state;
+        if path == BuiltIn::Purge {
+            return admin::purge(state, &request, accept).await;
+        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return not_allowed(request.method(), accept);
         }
-        match route {
+        match path {
             // Asking anything here would make trouble elsewhere a reason to restart this pod.
-            Route::Livez => respond::text(StatusCode::OK, "alive\n".into()),
-            Route::Readyz => readyz(state),
-            Route::Health => respond::json(status(state), &json::health(state)),
-            Route::Metrics => metrics(state, Format::negotiate(&request, accept), accept),
-            Route::Prometheus => metrics(state, Ok(Format::exposition(accept)), accept),
-            Route::Json => metrics(state, Ok(Format::Json), accept),
-            Route::Ring => respond::json(StatusCode::OK, &state.node.probe_ring().await),
-            Route::Explain => admin::explain(state, request, accept).await,
-            Route::Config => respond::json(StatusCode::OK, &state.settings),
-            Route::Cache | Route::Purge => unreachable!("answered above"),
+            BuiltIn::Livez => respond::text(StatusCode::OK, "alive\n".into()),
+            BuiltIn::Readyz => readyz(state),
+            BuiltIn::Health => respond::json(status(state), &json::health(state)),
+            BuiltIn::Metrics => metrics(state, Format::negotiate(&request, accept), accept),
+            BuiltIn::Prometheus => metrics(state, Ok(Format::exposition(accept)), accept),
+            BuiltIn::Json => metrics(state, Ok(Format::Json), accept),
+            BuiltIn::Ring => respond::json(StatusCode::OK, &state.node.probe_ring().await),
+            BuiltIn::Explain => admin::explain(state, request, accept).await,
+            BuiltIn::Config => respond::json(StatusCode::OK, &state.settings),
+            BuiltIn::Purge => unreachable!("answered above"),
         }
     }
 
-    fn routes(&self) -> impl Iterator<Item = (&'static str, Route)> {
-        let listener = self.listener;
-        let here = move |admin: bool, http: bool| match listener {
-            ListenerName::Http => http,
-            ListenerName::Admin => admin,
-        };
-        let ours = ROUTES
-            .into_iter()
-            .filter(move |(_, _, admin, http)| here(*admin, *http));
-        ours.map(|(path, route, ..)| (path, route))
-    }
-
     fn no_such_path<B>(&self, request: &Request<B>, accept: &Accept) -> Answer {
-        let paths: Vec<_> = self.routes().map(|(path, _)| path).collect();
+        let paths = paths::all(self.listener);
         let message = format!(
             "no {:?} here; there is {}",
             request.uri().path(),
@@ -183,6 +183,53 @@ impl Doors {
         );
         Failure::new(StatusCode::NOT_FOUND, "not-found", message).answer(accept)
     }
+}
+
+/// What this proxy can do.
+fn options(state: &State) -> Answer {
+    let mut answer = respond::text(StatusCode::NO_CONTENT, String::new());
+    let methods = if state.http.connect {
+        format!("{METHODS}, CONNECT")
+    } else {
+        METHODS.to_owned()
+    };
+    let methods = HeaderValue::try_from(methods).expect("methods are tokens");
+    let fields = answer.headers_mut();
+    fields.remove(header::CONTENT_TYPE);
+    fields.insert(header::ALLOW, methods);
+    proxy::not_cached(&mut answer, "koorde; detail=options");
+    answer
+}
+
+/// What was received, without what only the client and its servers may know.
+fn trace<B: Body>(request: &Request<B>, accept: &Accept) -> Answer {
+    if !request.body().is_end_stream() {
+        let failure = Failure::bad_request("TRACE has no content".to_owned());
+        return proxy::refused(&failure, accept, request.version());
+    }
+    let mut text = format!(
+        "{} {} {:?}\r\n",
+        request.method(),
+        request.uri(),
+        request.version()
+    );
+    for (name, value) in request.headers() {
+        let is_secret = [
+            header::AUTHORIZATION,
+            header::COOKIE,
+            header::PROXY_AUTHORIZATION,
+        ]
+        .contains(name);
+        if !is_secret {
+            let value = String::from_utf8_lossy(value.as_bytes());
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    text.push_str("\r\n");
+    let kind = HeaderValue::from_static("message/http");
+    let mut answer = respond::typed(StatusCode::OK, kind, text);
+    proxy::not_cached(&mut answer, "koorde; detail=trace");
+    answer
 }
 
 fn not_allowed(method: &Method, accept: &Accept) -> Answer {

@@ -95,6 +95,7 @@ pub struct HttpMetrics {
     connections: Family<ListenerLabel, Gauge>,
     closed: Family<ClosedLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
+    tunnels: Gauge,
     seconds: Histogram,
 }
 
@@ -107,6 +108,7 @@ impl HttpMetrics {
             connections: Family::default(),
             closed: Family::default(),
             requests: Family::default(),
+            tunnels: Gauge::default(),
             seconds: Histogram::new(SECONDS),
         };
         registry.register(
@@ -124,9 +126,10 @@ impl HttpMetrics {
             "Requests by route and class of status",
             metrics.requests.clone(),
         );
+        registry.register("tunnels", "Tunnels open (CONNECT)", metrics.tunnels.clone());
         registry.register_with_unit(
             "cache_duration",
-            "From a request to /cache to the head of its response",
+            "From a request to the cache, by any door, to the head of its response",
             Unit::Seconds,
             metrics.seconds.clone(),
         );
@@ -145,6 +148,18 @@ impl HttpMetrics {
             .get_or_create_owned(&ListenerLabel { listener });
         gauge.inc();
         Open(gauge)
+    }
+
+    /// Counts an open tunnel until the guard is dropped.
+    pub(super) fn tunnel(&self) -> Open {
+        self.tunnels.inc();
+        Open(self.tunnels.clone())
+    }
+
+    /// How many tunnels are open.
+    #[must_use]
+    pub fn tunnel_count(&self) -> i64 {
+        self.tunnels.get()
     }
 
     pub(super) fn closed(&self, listener: ListenerName, closed: Closed) {
@@ -185,7 +200,7 @@ impl HttpMetrics {
     }
 }
 
-/// Counts one open connection.
+/// Counts one open connection or tunnel.
 pub(super) struct Open(Gauge);
 
 impl Drop for Open {

@@ -2,7 +2,7 @@
 
 /// Why a query names no URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum QueryError {
+pub(crate) enum QueryError {
     #[error("the query needs one parameter, url=<percent-encoded URL>")]
     Missing,
     #[error("the query has the parameter url more than once")]
@@ -17,7 +17,7 @@ pub(super) enum QueryError {
 
 /// The value of `url`, decoded once. A `+` stays one: it is a legal character of a URL, while a
 /// blank is none that it could stand for.
-pub(super) fn url(query: Option<&str>) -> Result<String, QueryError> {
+pub(crate) fn url(query: Option<&str>) -> Result<String, QueryError> {
     let mut found = None;
     for pair in query
         .unwrap_or_default()

@@ -7,9 +7,12 @@ use std::{
     path::PathBuf,
 };
 
-/// Variables that name settings: `KOORDE_<SECTION>__<KEY>`.
+use super::keys;
+
+/// Variables that name settings: `KOORDE_<SECTION>__<KEY>`, and `KOORDE_ROUTES` and the like for
+/// tables that are no section.
 ///
-/// One without `__` is none of ours: Kubernetes puts `KOORDE_SERVICE_HOST`, `KOORDE_PORT` and more
+/// Any other without `__` is none of ours: Kubernetes puts `KOORDE_SERVICE_HOST`, `KOORDE_PORT` and more
 /// into every pod beside a Service named `koorde`, and that must not keep a node from starting.
 #[must_use]
 pub fn variables() -> Vec<(String, String)> {
@@ -20,10 +23,13 @@ pub fn variables() -> Vec<(String, String)> {
 }
 
 fn is_setting(variable: &str) -> bool {
-    variable
-        .strip_prefix("KOORDE_")
-        .and_then(|rest| rest.split_once("__"))
-        .is_some_and(|(section, _)| !section.is_empty())
+    let Some(rest) = variable.strip_prefix("KOORDE_") else {
+        return false;
+    };
+    match rest.split_once("__") {
+        Some((section, _)) => !section.is_empty(),
+        None => keys::find(&rest.to_lowercase()).is_some(),
+    }
 }
 
 fn lossy(text: std::ffi::OsString) -> String {
@@ -69,6 +75,12 @@ mod tests {
         ] {
             assert!(!is_setting(name), "{name}");
         }
-        assert!(is_setting("KOORDE_STORE__CAPACITY"));
+        for name in [
+            "KOORDE_STORE__CAPACITY",
+            "KOORDE_ROUTES",
+            "KOORDE_UPSTREAMS",
+        ] {
+            assert!(is_setting(name), "{name}");
+        }
     }
 }

@@ -42,6 +42,24 @@ pub struct HttpSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub stall_timeout: Duration,
+    /// Bytes of a request's body, 1 B – 1 TiB. Beyond it the request is answered 413, and what was
+    /// begun at the origin is broken off.
+    pub max_body: ByteSize,
+    /// Longest silence inside a request's body while more of it is waited for, 10 ms – 1 h; then the
+    /// request is answered 408.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub body_timeout: Duration,
+    /// Whether CONNECT is answered with a tunnel, over HTTP/1.1, to what the egress guard allows.
+    /// Off: it is answered 405.
+    pub connect: bool,
+    /// Tunnels open at once, 1–100000. One more is answered 503. A tunnel ends when
+    /// `http.idle_timeout` has gone by without a byte.
+    pub max_tunnels: usize,
+    /// Whether pages fetched through `/cache` and the path form are kept from acting as pages of
+    /// this host in a browser: `Content-Security-Policy: sandbox` and `X-Content-Type-Options:
+    /// nosniff` are added to HTML, XML, SVG, and what has no type.
+    pub sandbox: bool,
 }
 
 impl Default for HttpSettings {
@@ -57,6 +75,11 @@ impl Default for HttpSettings {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(60),
             stall_timeout: Duration::from_secs(60),
+            max_body: ByteSize::mib(1024),
+            body_timeout: Duration::from_secs(30),
+            connect: false,
+            max_tunnels: 256,
+            sandbox: true,
         }
     }
 }
@@ -97,6 +120,17 @@ impl HttpSettings {
         seconds("http.header_timeout", self.header_timeout, 0.01, 600.0)?;
         seconds("http.idle_timeout", self.idle_timeout, 0.01, 3600.0)?;
         seconds("http.stall_timeout", self.stall_timeout, 0.01, 3600.0)?;
+        seconds("http.body_timeout", self.body_timeout, 0.01, 3600.0)?;
+        let body = self.max_body;
+        let body_ok = (1..=1 << 40).contains(&body.0);
+        bound(body_ok, "http.max_body", &body, "1 to 1TiB")?;
+        let tunnels = self.max_tunnels;
+        bound(
+            (1..=100_000).contains(&tunnels),
+            "http.max_tunnels",
+            &tunnels,
+            "1 to 100000",
+        )?;
         self.tls.check()
     }
 }

@@ -1,8 +1,9 @@
 //! Every key there is, with its default and meaning, generated from the structures themselves: what
 //! is printed, and what flags and variables are checked against, cannot drift from what is read.
 
-use std::sync::LazyLock;
+use std::{fmt, sync::LazyLock};
 
+use figment::providers::{Format as _, Toml};
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
 
@@ -24,6 +25,8 @@ pub struct Key {
     pub default: Value,
     /// Its documentation, on one line.
     pub meaning: String,
+    /// Of [`Kind::Tables`], what each table has: `routes[].host`, `upstreams.<name>.servers`.
+    pub members: Vec<Key>,
 }
 
 /// What a value looks like.
@@ -39,6 +42,65 @@ pub enum Kind {
     Boolean,
     /// Strings.
     List,
+    /// Tables, in a list or by name, or values by name: given as a whole, as TOML or JSON.
+    Tables,
+}
+
+impl Key {
+    /// The text of a flag or variable as a value of the key's kind.
+    ///
+    /// # Errors
+    /// It is none, and why.
+    pub fn parse(&self, text: &str) -> Result<Value, String> {
+        let trimmed = text.trim();
+        if self.optional && trimmed.is_empty() {
+            return Ok(Value::Null);
+        }
+        let number = |e: &dyn fmt::Display| format!("{e}; must be a number");
+        match self.kind {
+            Kind::Text => Ok(text.into()),
+            Kind::Integer => trimmed
+                .parse::<i64>()
+                .map(Value::from)
+                .map_err(|e| number(&e)),
+            Kind::Number => trimmed
+                .parse::<f64>()
+                .map(Value::from)
+                .map_err(|e| number(&e)),
+            Kind::Boolean => trimmed
+                .parse::<bool>()
+                .map(Value::from)
+                .map_err(|e| e.to_string()),
+            Kind::List if trimmed.starts_with('[') => {
+                let list: Result<Vec<String>, _> = serde_json::from_str(trimmed);
+                list.map(Value::from).map_err(|e| e.to_string())
+            }
+            Kind::List => {
+                let items = trimmed
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty());
+                Ok(items.map(Value::from).collect())
+            }
+            Kind::Tables => tables(trimmed),
+        }
+    }
+}
+
+/// Tables as JSON or as a value of TOML.
+fn tables(text: &str) -> Result<Value, String> {
+    if let Ok(value) = serde_json::from_str(text) {
+        return Ok(value);
+    }
+    let toml: Result<Value, _> = Toml::from_str(&format!("value = {text}"));
+    let mut toml = toml.map_err(|e| {
+        let example = r#"[{ host = "a.example", upstream = "a" }]"#;
+        format!(
+            "{}; must be TOML or JSON on one line, such as {example}",
+            e.message()
+        )
+    })?;
+    Ok(toml["value"].take())
 }
 
 /// Every key there is, by name in alphabetical order.
@@ -50,12 +112,8 @@ pub fn keys() -> &'static [Key] {
             .into_generator()
             .into_root_schema_for::<Settings>();
         let mut keys = Vec::new();
-        collect(
-            "",
-            schema.as_value(),
-            &tree(&Settings::default()),
-            &mut keys,
-        );
+        let defaults = tree(&Settings::default());
+        collect("", schema.as_value(), &defaults, &mut keys);
         keys.sort_by(|a, b| a.name.cmp(&b.name));
         keys
     });
@@ -71,6 +129,13 @@ pub fn find(name: &str) -> Option<&'static Key> {
 /// The keys, or else the sections, that could have been meant by a name that does not exist.
 #[must_use]
 pub fn hint(name: &str) -> String {
+    let inside = |key: &&Key| name.starts_with(&format!("{}.", key.name));
+    if let Some(table) = keys()
+        .iter()
+        .find(|key| key.kind == Kind::Tables && inside(key))
+    {
+        return format!("{} is given as a whole, as TOML or JSON", table.name);
+    }
     let section = name.rsplit_once('.').map_or("", |(section, _)| section);
     let prefix = format!("{section}.");
     let siblings: Vec<_> = keys()
@@ -100,40 +165,59 @@ pub fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
-        Value::Array(items) => items.iter().map(text).collect::<Vec<_>>().join(","),
+        Value::Array(items) if !items.iter().any(Value::is_object) => {
+            items.iter().map(text).collect::<Vec<_>>().join(",")
+        }
+        Value::Array(none) if none.is_empty() => String::new(),
+        Value::Object(none) if none.is_empty() => String::new(),
         other => other.to_string(),
     }
 }
 
-/// The Markdown table of all settings: key, default, what it means.
+/// The Markdown table of all settings: key, default, what it means. What tables hold follows them.
 #[must_use]
 pub fn markdown_table() -> String {
     let mut table = String::from("| key | default | what it means |\n|---|---|---|\n");
-    for key in keys() {
+    rows(keys(), &mut table);
+    table
+}
+
+fn rows(keys: &[Key], table: &mut String) {
+    for key in keys {
         let default = match text(&key.default) {
             none if none.is_empty() => String::from("–"),
             some => format!("`{some}`"),
         };
         let meaning = key.meaning.replace('|', "\\|");
         table.push_str(&format!("| `{}` | {default} | {meaning} |\n", key.name));
+        rows(&key.members, table);
     }
-    table
 }
 
 fn collect(prefix: &str, schema: &Value, defaults: &Value, keys: &mut Vec<Key>) {
-    let Some(properties) = schema["properties"].as_object() else {
+    let Some(properties) = structure(schema)["properties"].as_object() else {
         keys.push(leaf(prefix, schema, defaults));
         return;
     };
     for (name, schema) in properties {
         let dot = if prefix.is_empty() { "" } else { "." };
-        collect(
-            &format!("{prefix}{dot}{name}"),
-            schema,
-            &defaults[name],
-            keys,
-        );
+        // In a table the defaults are part of the schema.
+        let default = match &defaults[name] {
+            Value::Null => &schema["default"],
+            some => some,
+        };
+        collect(&format!("{prefix}{dot}{name}"), schema, default, keys);
     }
+}
+
+/// The schema itself, or that of what an optional value is when it is there.
+fn structure(schema: &Value) -> &Value {
+    let some = |variants: &'static str| {
+        let variants = schema[variants].as_array()?;
+        let mut there = variants.iter().filter(|one| one["type"] != "null");
+        there.next().filter(|_| there.next().is_none())
+    };
+    some("anyOf").unwrap_or(schema)
 }
 
 fn leaf(name: &str, schema: &Value, default: &Value) -> Key {
@@ -142,7 +226,9 @@ fn leaf(name: &str, schema: &Value, default: &Value) -> Key {
         one => one.as_str().into_iter().collect(),
     };
     let has = |name: &str| types.contains(&name);
+    let members = members(name, schema);
     let kind = match () {
+        () if !members.is_empty() || has("object") => Kind::Tables,
         () if has("array") => Kind::List,
         () if has("boolean") => Kind::Boolean,
         () if has("integer") => Kind::Integer,
@@ -156,7 +242,20 @@ fn leaf(name: &str, schema: &Value, default: &Value) -> Key {
         optional: has("null"),
         default: default.clone(),
         meaning: meaning.split_whitespace().collect::<Vec<_>>().join(" "),
+        members,
     }
+}
+
+/// What the tables of a list, or those of a map, have.
+fn members(name: &str, schema: &Value) -> Vec<Key> {
+    let (name, one) = match (&schema["items"], &schema["additionalProperties"]) {
+        (item, _) if item["properties"].is_object() => (format!("{name}[]"), item),
+        (_, value) if value["properties"].is_object() => (format!("{name}.<name>"), value),
+        _ => return Vec::new(),
+    };
+    let mut keys = Vec::new();
+    collect(&name, one, &Value::Null, &mut keys);
+    keys
 }
 
 #[cfg(test)]
@@ -186,6 +285,8 @@ mod tests {
             ("http.tls.cert", Kind::Text, ""),
             ("http.listen", Kind::Text, "0.0.0.0:8080"),
             ("shutdown.delay", Kind::Text, "5s"),
+            ("routes", Kind::Tables, ""),
+            ("upstreams", Kind::Tables, ""),
         ] {
             let key = find(name).unwrap_or_else(|| panic!("{name} is a key"));
             assert_eq!(
@@ -195,5 +296,26 @@ mod tests {
             );
         }
         assert!(find("http.tls.cert").is_some_and(|key| key.optional));
+    }
+
+    #[test]
+    fn the_members_of_tables_have_names_defaults_and_meanings() {
+        let all = keys().iter().flat_map(|key| &key.members);
+        let member = |name: &str| {
+            let mut all = all.clone();
+            let found = all.find(|key| key.name == name);
+            found.unwrap_or_else(|| panic!("{name} is a member"))
+        };
+        for (name, default) in [
+            ("routes[].prefix", "/"),
+            ("routes[].host", ""),
+            ("routes[].collapse", "true"),
+            ("upstreams.<name>.servers", ""),
+            ("upstreams.<name>.max_fails", "3"),
+            ("upstreams.<name>.fail_timeout", "10s"),
+        ] {
+            assert_eq!(text(&member(name).default), default, "{name}");
+            assert!(!member(name).meaning.is_empty(), "{name}");
+        }
     }
 }

@@ -8,13 +8,14 @@ use std::{
 
 use figment::{
     Figment,
+    error::Kind,
     providers::{Format, Serialized, Toml, Yaml},
 };
 use serde_json::Value;
 
 use super::{
     Settings, SettingsError, environment,
-    keys::{self, Key, Kind},
+    keys::{self, Key},
 };
 
 /// Settings, and where each value is from.
@@ -177,7 +178,7 @@ impl Reader {
         let Some(key) = keys::find(name) else {
             return Err(unknown(name, &from));
         };
-        let value = parse(key, text).map_err(|reason| SettingsError::Value {
+        let value = key.parse(text).map_err(|reason| SettingsError::Value {
             key: name.to_owned(),
             value: shown(name, text),
             from: from.clone(),
@@ -204,10 +205,14 @@ impl Reader {
     /// A value that serde refused.
     fn refused(&self, error: &figment::Error) -> SettingsError {
         let key = error.path.join(".");
-        let value = self.figment.find_value(&key).ok();
-        let value = value
-            .and_then(|value| serde_json::to_value(value).ok())
-            .unwrap_or_default();
+        if let Kind::UnknownField(_, known) = &error.kind {
+            let table = key.rsplit_once('.').map_or("", |(table, _)| table);
+            return SettingsError::UnknownKey {
+                hint: format!("{table} has {}", known.join(", ")),
+                from: self.source(&key),
+                key,
+            };
+        }
         // serde's words repeat the value.
         let secret = keys::SECRETS.contains(&key.as_str());
         let reason = if secret {
@@ -216,11 +221,23 @@ impl Reader {
             error.kind.to_string()
         };
         SettingsError::Value {
-            value: shown(&key, &keys::text(&value)),
+            value: shown(&key, &keys::text(&self.value(&key))),
             from: self.source(&key),
             reason,
             key,
         }
+    }
+
+    /// The value of a key, or of a member of a table: `routes.0.prefix`.
+    fn value(&self, key: &str) -> Value {
+        let (first, rest) = key.split_once('.').unwrap_or((key, ""));
+        let value = self.figment.find_value(first).ok();
+        let value = value.and_then(|value| serde_json::to_value(value).ok());
+        let found = value.as_ref().and_then(|value| match rest {
+            "" => Some(value),
+            _ => value.pointer(&pointer(rest)),
+        });
+        found.cloned().unwrap_or_default()
     }
 
     /// A message of `check`: `key = value: must be …`.
@@ -236,7 +253,12 @@ impl Reader {
     }
 
     fn source(&self, key: &str) -> Source {
-        self.sources.get(key).cloned().unwrap_or(Source::Default)
+        // A member of a table is from where the table is from.
+        let mut names = std::iter::successors(Some(key), |name| {
+            name.rsplit_once('.').map(|(outer, _)| outer)
+        });
+        let source = names.find_map(|name| self.sources.get(name));
+        source.cloned().unwrap_or(Source::Default)
     }
 }
 
@@ -282,41 +304,6 @@ fn unknown(key: &str, from: &Source) -> SettingsError {
         key: key.to_owned(),
         from: from.clone(),
         hint: keys::hint(key),
-    }
-}
-
-/// The text of a flag or variable as a value of the key's kind.
-fn parse(key: &Key, text: &str) -> Result<Value, String> {
-    let trimmed = text.trim();
-    if key.optional && trimmed.is_empty() {
-        return Ok(Value::Null);
-    }
-    let number = |e: &dyn fmt::Display| format!("{e}; must be a number");
-    match key.kind {
-        Kind::Text => Ok(text.into()),
-        Kind::Integer => trimmed
-            .parse::<i64>()
-            .map(Value::from)
-            .map_err(|e| number(&e)),
-        Kind::Number => trimmed
-            .parse::<f64>()
-            .map(Value::from)
-            .map_err(|e| number(&e)),
-        Kind::Boolean => trimmed
-            .parse::<bool>()
-            .map(Value::from)
-            .map_err(|e| e.to_string()),
-        Kind::List if trimmed.starts_with('[') => {
-            let list: Result<Vec<String>, _> = serde_json::from_str(trimmed);
-            list.map(Value::from).map_err(|e| e.to_string())
-        }
-        Kind::List => {
-            let items = trimmed
-                .split(',')
-                .map(str::trim)
-                .filter(|item| !item.is_empty());
-            Ok(items.map(Value::from).collect())
-        }
     }
 }
 

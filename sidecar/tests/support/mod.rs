@@ -5,6 +5,8 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod echo;
+
 use std::{
     convert::Infallible,
     net::SocketAddr,

@@ -1,0 +1,192 @@
+//! The doors to the cache: the library's answer, with the seed's fields beside it.
+
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
+use http_body::Body;
+use http_body_util::BodyExt;
+use libkoorde::{Interim, outcome::Outcome, policy::Target};
+use tokio::time::Instant;
+use tower::BoxError;
+use tracing::{Instrument, Span};
+
+use super::{
+    Accept, State,
+    door::Way,
+    head::max_forwards,
+    interim::Sink,
+    respond::{Answer, Failure},
+    upload::Upload,
+};
+use crate::telemetry::otlp;
+
+static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
+static CACHE_STATUS: LazyLock<HeaderName> =
+    LazyLock::new(|| HeaderName::from_static("cache-status"));
+
+/// Answers a request for a target, with any method and body. A body that nobody wants is not read:
+/// hyper then closes the connection instead of taking the rest of it for the next request.
+pub(super) async fn answer<B>(
+    state: &State,
+    way: Way,
+    target: Target,
+    request: Request<B>,
+    accept: &Accept,
+) -> Answer
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let began = Instant::now();
+    let span = match &state.propagation {
+        Some(propagation) => otlp::server_span(request.method(), request.headers(), propagation),
+        None => Span::none(),
+    };
+    let version = request.version();
+    let fetched = fetch(state, target, request).instrument(span.clone()).await;
+    let mut answer = fetched.unwrap_or_else(|failure| {
+        span.in_scope(|| failure.log());
+        refused(&failure, accept, version)
+    });
+    if state.http.sandbox && way.is_of_this_host() {
+        sandbox(&mut answer);
+    }
+    otlp::end_server_span(&span, answer.status(), answer.extensions().get::<Outcome>());
+    state.metrics.took(began.elapsed());
+    answer
+}
+
+async fn fetch<B>(state: &State, target: Target, request: Request<B>) -> Result<Answer, Failure>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<BoxError>,
+{
+    let (mut head, body) = request.into_parts();
+    if head.method == Method::TRACE && !body.is_end_stream() {
+        // RFC 9110 §9.3.8.
+        return Err(Failure::bad_request("TRACE has no content".to_owned()));
+    }
+    if matches!(head.method, Method::TRACE | Method::OPTIONS)
+        && let Some(left) = max_forwards(&head.headers)
+    {
+        let left = HeaderValue::from(left.saturating_sub(1));
+        head.headers.insert(header::MAX_FORWARDS, left);
+    }
+    let expects_continue = head.headers.contains_key(header::EXPECT);
+    let interim = head.extensions.remove::<Sink>().map(|sink| {
+        Interim::new(move |status, fields| {
+            // hyper answers an expectation itself, when the body is first asked for.
+            if !(expects_continue && status == StatusCode::CONTINUE) {
+                sink.send(status, fields);
+            }
+        })
+    });
+    let (body, broken) = Upload::begin(body, &state.http)?;
+    let mut request = libkoorde::Request::new(head.method, target, head.headers);
+    request.interim = interim;
+    let fetched = state.node.fetch_with_body(request, body).await;
+    let response = fetched.map_err(|error| {
+        let of_the_body = broken.failure(&state.http);
+        of_the_body.unwrap_or_else(|| Failure::of(&error))
+    })?;
+    if response.status().is_informational() {
+        // Nobody asked for another protocol: Upgrade is not forwarded.
+        let message = format!("origin: answered {}", response.status().as_u16());
+        return Err(Failure::new(StatusCode::BAD_GATEWAY, "origin", message));
+    }
+    let outcome = response.extensions().get::<Outcome>().copied();
+    let mut answer = response.map(|body| body.map_err(Into::into).boxed_unsync());
+    if let Some(outcome) = outcome {
+        let value = HeaderValue::from_static(outcome.x_cache());
+        answer.headers_mut().insert(&X_CACHE, value);
+    }
+    Ok(answer)
+}
+
+/// A failure as the answer of a door: it says so in Cache-Status, too.
+pub(super) fn refused(failure: &Failure, accept: &Accept, version: Version) -> Answer {
+    let mut answer = failure.answer(accept);
+    let fields = answer.headers_mut();
+    fields.append(&*CACHE_STATUS, failure.cache_status());
+    fields.insert(&X_CACHE, HeaderValue::from_static("ERROR"));
+    let rest_is_unread = matches!(
+        failure.status,
+        StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT
+    );
+    if rest_is_unread {
+        close(&mut answer, version);
+    }
+    answer
+}
+
+/// Ends the connection with this answer. Over HTTP/2 a stream ends without the others.
+pub(super) fn close(answer: &mut Answer, version: Version) {
+    if version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        answer.headers_mut().insert(header::CONNECTION, close);
+    }
+}
+
+/// The member of Cache-Status for what was neither looked up nor fetched.
+pub(super) fn not_cached(answer: &mut Answer, detail: &'static str) {
+    answer
+        .headers_mut()
+        .append(&*CACHE_STATUS, HeaderValue::from_static(detail));
+}
+
+/// Keeps what a browser would take for an active page of this host from being one: a foreign site's
+/// scripts would else run with this host's cookies and rights.
+fn sandbox(answer: &mut Answer) {
+    let fields = answer.headers_mut();
+    if !is_active(fields.get(header::CONTENT_TYPE)) {
+        return;
+    }
+    // Several policies hold together: the site's own one stays.
+    fields.append(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("sandbox"),
+    );
+    fields.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+}
+
+/// Whether a browser may run what is of this type, or has to guess.
+fn is_active(content_type: Option<&HeaderValue>) -> bool {
+    let Some(content_type) = content_type.and_then(|value| value.to_str().ok()) else {
+        return true;
+    };
+    let essence = content_type.split(';').next().unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    let Some((_, subtype)) = essence.split_once('/') else {
+        return true;
+    };
+    // `application/xhtml+xml` and `image/svg+xml` among them; any XML can hold either.
+    subtype == "html" || subtype == "xml" || subtype.ends_with("+xml")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_browser_may_run_is_active() {
+        for (content_type, active) in [
+            (None, true),
+            (Some("text/html"), true),
+            (Some("Text/HTML; charset=utf-8"), true),
+            (Some("application/xhtml+xml"), true),
+            (Some("image/svg+xml"), true),
+            (Some("text/xml"), true),
+            (Some("nonsense"), true),
+            (Some("text/plain"), false),
+            (Some("application/json"), false),
+            (Some("image/png"), false),
+        ] {
+            let value = content_type.map(HeaderValue::from_static);
+            assert_eq!(is_active(value.as_ref()), active, "{content_type:?}");
+        }
+    }
+}
