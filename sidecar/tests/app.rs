@@ -292,3 +292,63 @@ async fn a_process_told_to_end_is_not_ready_serves_on_and_finishes_what_is_under
         "nobody listens any more"
     );
 }
+
+#[tokio::test]
+async fn a_purge_through_the_admin_listener_is_answered_with_a_receipt() {
+    let (origin, client) = (Origin::start().await, Client::default());
+    let app = start(settings()).await;
+    let admin = format!("http://{}/purge", app.addresses().admin);
+    let url = origin.url("/purged");
+    for method in [Method::POST, Method::DELETE] {
+        let before = client.get(&cache(&app, &url)).await;
+        assert_eq!(before.status, StatusCode::OK);
+        let asked = format!("{admin}?hard=true&url={}", support::encode(&url));
+        let answer = client.send(method, &asked, &[]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
+        assert_eq!(answer.field("cache-control"), "no-store");
+        let receipt = answer.json();
+        assert_eq!(receipt["kind"], "hard");
+        assert_eq!(receipt["scope"], format!("url {url}"));
+        assert_eq!(receipt["unreachable"].as_array().map(Vec::len), Some(0));
+        assert_eq!(receipt["generation"], app.node().purge_generation());
+        let after = client.get(&cache(&app, &url)).await;
+        assert_eq!(after.field("x-cache"), "MISS-ORIGIN");
+        let again = client.get(&cache(&app, &url)).await;
+        assert_eq!(again.field("x-cache"), "HIT-LOCAL");
+    }
+    let answer = client.send(Method::POST, &admin, &[]).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert!(answer.body.contains("name one of url="), "{}", answer.body);
+    let answer = client.get(&format!("{admin}?all=true")).await;
+    assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(answer.field("allow"), "POST, DELETE");
+    let http = format!("http://{}/purge?all=true", app.addresses().http);
+    let answer = client.send(Method::POST, &http, &[]).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND, "operators' alone");
+    app.shutdown().await;
+}
+
+#[tokio::test]
+async fn with_a_token_file_a_purge_needs_the_token() {
+    let path = std::env::temp_dir().join(format!("koorde-token-{}", std::process::id()));
+    std::fs::write(&path, "0123456789abcdef\n").expect("a temporary file");
+    let mut settings = settings();
+    settings.admin.token_file = Some(path.display().to_string());
+    let app = start(settings).await;
+    std::fs::remove_file(&path).expect("it was there");
+    let client = Client::default();
+    let url = format!("http://{}/purge?all=true", app.addresses().admin);
+    for (fields, status) in [
+        (&[][..], 401),
+        (&[("authorization", "Bearer 0123456789abcdeX")], 401),
+        (&[("authorization", "Bearer 0123456789abcdef")], 200),
+    ] {
+        let answer = client.send(Method::POST, &url, fields).await;
+        assert_eq!(answer.status.as_u16(), status, "{}", answer.body);
+        if status == 401 {
+            assert_eq!(answer.field("www-authenticate"), "Bearer");
+        }
+    }
+    assert_eq!(app.node().purge_generation(), 1);
+    app.shutdown().await;
+}

@@ -6,9 +6,10 @@
 //! `0 old`.
 //!
 //! Ten nodes with sockets of their own; an origin whose every answer carries the number of the
-//! version it was made of. Versions grow all the time; each purge takes one tag. Whoever asks after a
-//! receipt must see at least the version that was current when the purge was issued. A member that is
-//! cut off is asked nothing until it is back in the ring: its clients are cut off, too.
+//! version it was made of. Versions grow all the time; each purge takes one tag. Whoever asks a member
+//! after a receipt that names it as acknowledged must see at least the version that was current when
+//! the purge was issued. A member that is cut off is asked nothing until it is back in the ring (its
+//! clients are cut off, too); from that moment it has to know every purge before.
 
 use std::{
     process::ExitCode,
@@ -25,7 +26,7 @@ use koorde_tests::{
     origin::{Origin, response},
     rules::Rng,
 };
-use libkoorde::{Kind, Node, PurgeRequest, Scope};
+use libkoorde::{Kind, Node, PurgeRequest, Scope, metrics::counted};
 use tokio::{task::JoinSet, time};
 
 const NODES: usize = 10;
@@ -38,8 +39,10 @@ struct Run {
     cluster: Cluster,
     /// Of what the origin's answers are made.
     version: Arc<AtomicU64>,
-    /// The version that any answer with a tag has to be of, at least: as receipts have it.
-    least: Vec<AtomicU64>,
+    /// The version that answers with a tag have to be of, at least, by receipts: of each node.
+    least: Vec<Vec<AtomicU64>>,
+    /// The same, whoever has acknowledged it.
+    issued: Vec<AtomicU64>,
     /// Whether the last node is away.
     away: AtomicBool,
     over: AtomicBool,
@@ -94,6 +97,10 @@ fn now() -> Instant {
     Instant::now()
 }
 
+fn zeros() -> Vec<AtomicU64> {
+    (0..TAGS).map(|_| AtomicU64::new(0)).collect()
+}
+
 impl Run {
     async fn start() -> Self {
         let version = Arc::new(AtomicU64::new(1));
@@ -124,7 +131,8 @@ impl Run {
             origin,
             cluster,
             version,
-            least: (0..TAGS).map(|_| AtomicU64::new(0)).collect(),
+            least: (0..NODES).map(|_| zeros()).collect(),
+            issued: zeros(),
             away: AtomicBool::new(false),
             over: AtomicBool::new(false),
             counts: Counts::default(),
@@ -136,8 +144,9 @@ impl Run {
     }
 
     /// Asks one node for one URL, and judges the answer by what receipts said before.
-    async fn one(&self, node: &Node, number: usize) {
-        let least = self.least[number % TAGS].load(Ordering::SeqCst);
+    async fn one(&self, at: usize, number: usize) {
+        let node = &self.cluster.nodes[at];
+        let least = self.least[at][number % TAGS].load(Ordering::SeqCst);
         let counts = &self.counts;
         let url = self.origin.url(&format!("/{number}"));
         match fetch(node, get(&url)).await {
@@ -161,8 +170,12 @@ impl Run {
         let read = |count: &AtomicU64| count.load(Ordering::SeqCst);
         let counts = &self.counts;
         let [answers, old, errors] = [&counts.answers, &counts.old, &counts.errors].map(read);
+        let changes = |kind| -> u64 {
+            let metrics = self.cluster.metrics.iter();
+            metrics.map(|m| counted(&m.ring_changes, kind)).sum()
+        };
         println!(
-            "{}: {answers} answers ({:.0}/s), {old} old, {errors} errors; {} purges, {} of them acknowledged by all, slowest {:.1} ms; {} cuts; {} asked of the origin",
+            "{}: {answers} answers ({:.0}/s), {old} old, {errors} errors; {} purges, {} of them acknowledged by all, slowest {:.1} ms; {} cuts; {} asked of the origin; {} times up, {} down",
             if cuts {
                 "one member cut off and back"
             } else {
@@ -176,6 +189,8 @@ impl Run {
             (0..URLS)
                 .map(|n| self.origin.count(&format!("/{n}")))
                 .sum::<usize>(),
+            changes("up"),
+            changes("down"),
         );
         old + errors
     }
@@ -191,8 +206,8 @@ async fn ask(run: Arc<Run>, rate: u64) {
         for _ in 0..(rate / 200).max(1) {
             let away = usize::from(run.away.load(Ordering::SeqCst));
             let (run, number) = (Arc::clone(&run), rng.below(URLS));
-            let node = run.cluster.nodes[rng.below(NODES - away)].clone();
-            asking.spawn(async move { run.one(&node, number).await });
+            let node = rng.below(NODES - away);
+            asking.spawn(async move { run.one(node, number).await });
         }
         while asking.try_join_next().is_some() {}
     }
@@ -218,7 +233,12 @@ async fn purge(run: Arc<Run>) {
         let began = now();
         let receipt = run.cluster.nodes[node].purge(&request).await;
         let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        run.least[tag].fetch_max(version, Ordering::SeqCst);
+        run.issued[tag].fetch_max(version, Ordering::SeqCst);
+        for (at, node) in run.cluster.nodes.iter().enumerate() {
+            if !receipt.unreachable.iter().any(|name| name == node.name()) {
+                run.least[at][tag].fetch_max(version, Ordering::SeqCst);
+            }
+        }
         let counts = &run.counts;
         counts.purges.fetch_add(1, Ordering::Relaxed);
         let is_complete = u64::from(receipt.is_complete());
@@ -247,6 +267,9 @@ async fn cut(run: Arc<Run>) {
             nodes.iter().all(|node| node.ring().members.len() == NODES)
         })
         .await;
+        for (least, issued) in run.least[NODES - 1].iter().zip(&run.issued) {
+            least.fetch_max(issued.load(Ordering::SeqCst), Ordering::SeqCst);
+        }
         run.away.store(false, Ordering::SeqCst);
         time::sleep(Duration::from_secs(1)).await;
     }
