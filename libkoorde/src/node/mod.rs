@@ -50,6 +50,7 @@ mod peers;
 mod relay;
 pub mod report;
 mod request;
+mod resolver;
 mod routes;
 mod service;
 mod tasks;
