@@ -3,7 +3,7 @@
 use std::{
     future::Future,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -15,17 +15,14 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::rt::TokioIo;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
-use tokio::{
-    net::{TcpStream, lookup_host},
-    time,
-};
+use tokio::{net::TcpStream, time};
 use tower::{BoxError, Service};
 
-use super::egress::{Denied, Guard};
+use super::{
+    egress::{Denied, Guard},
+    resolver::Resolver,
+};
 use crate::error::StartError;
-
-/// Addresses of one name that are tried, at most.
-const MAX_ADDRESSES: usize = 16;
 
 type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
@@ -33,6 +30,7 @@ type Connecting<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 #[derive(Clone, Debug)]
 pub(crate) struct Dialer {
     whom: Whom,
+    resolver: Resolver,
 }
 
 #[derive(Clone, Debug)]
@@ -53,19 +51,23 @@ impl Service<Uri> for Dialer {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let whom = self.whom.clone();
+        let (whom, resolver) = (self.whom.clone(), self.resolver.clone());
         Box::pin(async move {
             Ok(TokioIo::new(match whom {
-                Whom::Target(guard) => connect(&guard, &uri).await?,
+                Whom::Target(guard) => connect(&guard, &resolver, &uri).await?,
                 Whom::Server(server) => {
-                    dial(&server.0, &resolve(&server.0, server.1).await?).await?
+                    dial(&server.0, &resolver.resolve(&server.0, server.1).await?).await?
                 }
             }))
         })
     }
 }
 
-pub(crate) async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, BoxError> {
+pub(crate) async fn connect(
+    guard: &Guard,
+    resolver: &Resolver,
+    uri: &Uri,
+) -> Result<TcpStream, BoxError> {
     let host = uri.host().ok_or("the target has no host")?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri
@@ -75,19 +77,9 @@ pub(crate) async fn connect(guard: &Guard, uri: &Uri) -> Result<TcpStream, BoxEr
         } else {
             80
         });
-    let addresses = resolve(host, port).await?;
+    let addresses = resolver.resolve(host, port).await?;
     guard.check(host, &addresses)?;
     Ok(dial(host, &addresses).await?)
-}
-
-async fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    Ok(match host.parse::<IpAddr>() {
-        Ok(literal) => vec![SocketAddr::new(literal, port)],
-        Err(_) => lookup_host((host, port))
-            .await?
-            .take(MAX_ADDRESSES)
-            .collect(),
-    })
 }
 
 /// Connects to the first address that accepts.
@@ -158,7 +150,10 @@ impl Connector {
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(Dialer { whom });
+            .wrap_connector(Dialer {
+                whom,
+                resolver: Resolver::default(),
+            });
         Ok(Self { inner, timeout })
     }
 }

@@ -57,6 +57,7 @@ mod purge;
 mod relay;
 pub mod report;
 mod request;
+mod resolver;
 mod routes;
 mod service;
 mod slices;
@@ -79,6 +80,7 @@ use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
 use report::{Explanation, RingReport, Stats};
+use resolver::Resolver;
 use routes::Routes;
 use service::PeerService;
 use tasks::Tasks;
@@ -131,6 +133,8 @@ pub(crate) struct Inner {
     unfinished: Arc<AtomicU64>,
     origin: Origin,
     guard: Arc<Guard>,
+    /// For tunnels.
+    resolver: Resolver,
     peers: Arc<Peers>,
     view: Arc<ArcSwap<RingView>>,
     driver: driver::Handle,
@@ -248,6 +252,7 @@ impl Node {
             unfinished: Arc::default(),
             origin,
             guard,
+            resolver: Resolver::default(),
             peers,
             view: Arc::clone(handle.view()),
             driver: handle,

@@ -22,7 +22,9 @@ impl Node {
         let count_error = |kind| count(&inner.metrics.origin_errors, kind);
         let uri = Uri::from(authority.clone());
         let timeout = inner.config.origin.connect_timeout;
-        let Ok(connected) = time::timeout(timeout, connect(&inner.guard, &uri)).await else {
+        let Ok(connected) =
+            time::timeout(timeout, connect(&inner.guard, &inner.resolver, &uri)).await
+        else {
             count_error("timeout");
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
             return Err(FetchError::OriginTimeout(millis));

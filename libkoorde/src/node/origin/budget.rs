@@ -3,7 +3,7 @@
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -28,6 +28,9 @@ enum Thing {
     Slot = 0,
     Token = 1,
 }
+
+/// Takes one thing of a share that has it.
+type Take = fn(&mut Share, Instant) -> bool;
 
 /// One origin's budget.
 #[derive(Debug)]
@@ -77,27 +80,40 @@ impl Budget {
         })
     }
 
-    /// Waits for a slot; `None` if the budget does not count them.
-    pub(super) async fn slot(self: &Arc<Self>) -> Option<Slot> {
-        if self.limits.cluster_max_concurrent == 0 {
-            return None;
-        }
+    /// Whether requests at once are counted, and requests a second.
+    pub(super) fn counts(&self) -> [bool; 2] {
+        let limits = &self.limits;
+        [limits.cluster_max_concurrent > 0, limits.cluster_rate > 0]
+    }
+
+    /// A slot that is here, if nobody waits for it.
+    pub(super) fn slot_at_once(self: &Arc<Self>) -> Option<Slot> {
+        let takes = self.at_once(Thing::Slot, Share::start);
+        takes.then(|| Slot(Arc::clone(self)))
+    }
+
+    /// Waits for a slot.
+    pub(super) async fn slot(self: &Arc<Self>) -> Slot {
         self.take(Thing::Slot, Share::start).await;
-        Some(Slot(Arc::clone(self)))
+        Slot(Arc::clone(self))
     }
 
-    /// Waits for a token, if the budget counts them.
+    /// Takes a token that is here, if nobody waits for it.
+    pub(super) fn token_at_once(&self) -> bool {
+        self.at_once(Thing::Token, Share::spend)
+    }
+
+    /// Waits for a token.
     pub(super) async fn token(self: &Arc<Self>) {
-        if self.limits.cluster_rate > 0 {
-            self.take(Thing::Token, Share::spend).await;
-        }
+        self.take(Thing::Token, Share::spend).await;
     }
 
-    async fn take(
-        self: &Arc<Self>,
-        thing: Thing,
-        take: fn(&mut Share, std::time::Instant) -> bool,
-    ) {
+    fn at_once(&self, thing: Thing, take: Take) -> bool {
+        let mut share = self.share();
+        share.waiting[thing as usize] == 0 && take(&mut share, clock::now().instant)
+    }
+
+    async fn take(self: &Arc<Self>, thing: Thing, take: Take) {
         let line = &self.lines[thing as usize];
         let _waiting = Waiting::join(self, thing);
         // A semaphore is first come first served, and is never closed here.

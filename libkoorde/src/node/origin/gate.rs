@@ -130,14 +130,8 @@ impl Gate {
                 slot.expect("the semaphore is never closed")
             }
         };
-        let shared = match &self.budget {
-            Some(budget) => self.queue(until, budget.slot()).await?,
-            None => None,
-        };
+        let shared = self.shared_slot(until).await?;
         self.pace(until).await?;
-        if let Some(budget) = &self.budget {
-            self.queue(until, budget.token()).await?;
-        }
         let now = clock::now().instant;
         self.check(now, may_rest)?;
         let probes = self.state().breaker.admit(now);
@@ -174,19 +168,35 @@ impl Gate {
         }
     }
 
-    /// Waits for the time that `rate` gives.
+    /// A slot of the cluster's, if those are counted.
+    async fn shared_slot(&self, until: Instant) -> Result<Option<Slot>, FetchError> {
+        let budget = self.budget.as_ref().filter(|budget| budget.counts()[0]);
+        let Some(budget) = budget else {
+            return Ok(None);
+        };
+        Ok(Some(match budget.slot_at_once() {
+            Some(slot) => slot,
+            None => self.queue(until, budget.slot()).await?,
+        }))
+    }
+
+    /// Waits for the times that `rate` and the cluster's rate give.
     async fn pace(&self, until: Instant) -> Result<(), FetchError> {
         let now = clock::now().instant;
         let patience = until.saturating_duration_since(now);
         let reserved = match &mut self.state().bucket {
             Some(bucket) => bucket.reserve(now, patience),
-            None => return Ok(()),
+            None => Some(Duration::ZERO),
         };
         let wait = reserved.ok_or_else(|| self.overloaded("origin.limits.rate"))?;
         if !wait.is_zero() {
             self.queue(until, time::sleep(wait)).await?;
         }
-        Ok(())
+        let budget = self.budget.as_ref().filter(|budget| budget.counts()[1]);
+        match budget.filter(|budget| !budget.token_at_once()) {
+            Some(budget) => self.queue(until, budget.token()).await,
+            None => Ok(()),
+        }
     }
 
     /// Waits for something in the queue, which has a bound.

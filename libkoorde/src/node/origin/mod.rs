@@ -195,7 +195,7 @@ impl Origin {
         let request_sent = clock::now().instant;
         let sent = match upstream {
             Some(upstream) => upstream
-                .send(&outbound)
+                .send(&outbound, hop.deadline)
                 .await
                 .map(|(r, turn)| (r, Some(turn))),
             None => self.send_straight(&outbound).await.map(|r| (r, None)),

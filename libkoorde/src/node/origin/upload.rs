@@ -23,24 +23,34 @@ pub(super) struct Progress {
 
 /// Where a body waits until somebody begins to send it. What was begun is never sent again.
 #[derive(Clone, Debug)]
-pub(super) struct Unsent(Arc<Mutex<Option<RequestBody>>>);
+pub(super) struct Unsent {
+    body: Arc<Mutex<Option<RequestBody>>>,
+    /// Nothing can be sent as often as needed.
+    is_empty: bool,
+}
 
 impl Unsent {
-    /// Nothing can be sent as often as needed.
     pub(super) fn new(body: RequestBody) -> Self {
-        Self(Arc::new(Mutex::new(Some(body))))
+        Self {
+            is_empty: body.is_end_stream(),
+            body: Arc::new(Mutex::new(Some(body))),
+        }
     }
 
     /// The body for one attempt, and its progress; `None` if it was begun before.
     pub(super) fn attempt(&self) -> Option<(Upload, watch::Receiver<Progress>)> {
-        let body = self.slot(|slot| slot.take())?;
+        let body = if self.is_empty {
+            no_body()
+        } else {
+            self.slot(Option::take)?
+        };
         let (progress, watched) = watch::channel(Progress {
             frames: 0,
-            is_over: body.is_end_stream(),
+            is_over: self.is_empty,
         });
         let upload = Upload {
             body,
-            is_begun: false,
+            is_begun: self.is_empty,
             progress,
             back: self.clone(),
         };
@@ -48,7 +58,7 @@ impl Unsent {
     }
 
     fn slot<T>(&self, with: impl FnOnce(&mut Option<RequestBody>) -> T) -> T {
-        with(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        with(&mut self.body.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -92,7 +102,7 @@ impl Body for Upload {
 
 impl Drop for Upload {
     fn drop(&mut self) {
-        if !self.is_begun || self.body.is_end_stream() && self.progress.borrow().frames == 0 {
+        if !self.is_begun {
             let body = std::mem::replace(&mut self.body, no_body());
             self.back.slot(|slot| *slot = Some(body));
         }
@@ -131,6 +141,14 @@ mod tests {
         for _ in 0..3 {
             let (upload, progress) = unsent.attempt().expect("it comes back");
             assert!(progress.borrow().is_over && upload.is_end_stream());
+            assert!(
+                upload
+                    .collect()
+                    .await
+                    .expect("nothing")
+                    .to_bytes()
+                    .is_empty()
+            );
         }
     }
 }

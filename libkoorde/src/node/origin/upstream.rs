@@ -104,10 +104,12 @@ impl Upstream {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
-    /// Asks one server, and others as long as nothing of the request was sent.
+    /// Asks one server, and others as long as nothing of the request was sent and whoever asked
+    /// still waits.
     pub(super) async fn send(
         self: &Arc<Self>,
         outbound: &Outbound<'_>,
+        deadline: Instant,
     ) -> Result<(Response<Incoming>, Turn), NoAnswer> {
         self.retries().sent();
         let mut tried = Vec::new();
@@ -128,13 +130,14 @@ impl Upstream {
                 Some(Err(failure)) => failure,
                 None => return Err(last.unwrap_or_else(nobody)),
             };
-            if self.balance().failed(index, clock::now().instant) {
+            let now = clock::now().instant;
+            if self.balance().failed(index, now) {
                 count(&self.metrics.upstream_servers, "out");
                 let server = &self.servers[index].authority;
                 info!(upstream = self.name, %server, error = %failure.error, "Server is left out.");
             }
             tried.push(index);
-            let is_last = tried.len() == self.servers.len();
+            let is_last = tried.len() == self.servers.len() || now >= deadline;
             if !failure.is_unsent || is_last || !self.may_retry() {
                 return Err(failure);
             }
