@@ -30,7 +30,28 @@ macro_rules! tables {
 }
 
 /// Every table: its name and its text.
-const TABLES: [(&str, &str); 2] = tables!["freshness", "validation"];
+const TABLES: [(&str, &str); 20] = tables![
+    "freshness",
+    "heuristics",
+    "dates",
+    "age",
+    "directives",
+    "storing",
+    "targeted",
+    "vary",
+    "validation",
+    "conditions",
+    "stale",
+    "ranges",
+    "invalidation",
+    "head",
+    "requests",
+    "interim",
+    "messages",
+    "broken",
+    "collapsing",
+    "cache_status",
+];
 
 /// All tables.
 ///

@@ -12,28 +12,65 @@ use super::story::{
 /// The line that makes no sense, and why.
 pub fn table(name: &'static str, text: &str) -> Result<Table, String> {
     let mut stories = Vec::new();
+    let mut block: Vec<(usize, &str)> = Vec::new();
     for (index, line) in text.lines().enumerate() {
-        let line_number = index + 1;
-        let bad = |why: String| format!("{name}.txt:{line_number}: {why}\n    {line}");
-        if let Some(title) = line.strip_prefix("==") {
-            stories.push(Story {
-                table: name,
-                line: line_number,
-                title: title.trim().to_owned(),
-                level: Level::Required,
-                messages_only: false,
-                steps: Vec::new(),
-            });
-        } else if !line.trim().is_empty() && !line.starts_with([' ', '#']) {
-            let story = stories.last_mut();
-            let story = story.ok_or_else(|| bad("a line before the first title".to_owned()))?;
-            read_line(story, line_number, line).map_err(bad)?;
+        if line.starts_with("==") {
+            stories.extend(read_block(name, &block)?);
+            block.clear();
+        }
+        // What is indented or a comment is for the reader.
+        if !line.trim().is_empty() && !line.starts_with([' ', '#']) {
+            block.push((index + 1, line));
         }
     }
-    if let Some(empty) = stories.iter().find(|story| story.steps.is_empty()) {
-        return Err(format!("{name}.txt:{}: nothing happens in it", empty.line));
-    }
+    stories.extend(read_block(name, &block)?);
     Ok(Table { name, stories })
+}
+
+/// The story of one title, or one for each of its `each` lines.
+fn read_block(name: &'static str, block: &[(usize, &str)]) -> Result<Vec<Story>, String> {
+    let Some(&(line, first)) = block.first() else {
+        return Ok(Vec::new());
+    };
+    let at = |line: usize, text: &str, why: &str| format!("{name}.txt:{line}: {why}\n    {text}");
+    let title = first.strip_prefix("==");
+    let title = title.ok_or_else(|| at(line, first, "a line before the first title"))?;
+    let (each, lines): (Vec<_>, Vec<_>) = block[1..]
+        .iter()
+        .partition(|(_, line)| line.starts_with("each "));
+    let mut cases: Vec<(usize, Vec<&str>)> = each
+        .iter()
+        .map(|(number, text)| (*number, text[5..].split('|').map(str::trim).collect()))
+        .collect();
+    if cases.is_empty() {
+        cases.push((line, Vec::new()));
+    }
+    let mut stories = Vec::new();
+    for (number, parts) in cases {
+        let fill = |text: &str| {
+            let filled = parts.iter().zip(1..).fold(text.to_owned(), |text, (part, place)| {
+                text.replace(&format!("${place}"), part)
+            });
+            filled
+        };
+        let mut story = Story {
+            table: name,
+            line: number,
+            title: fill(title.trim()),
+            level: Level::Required,
+            messages_only: false,
+            steps: Vec::new(),
+        };
+        for (number, text) in &lines {
+            let text = fill(text);
+            read_line(&mut story, *number, &text).map_err(|why| at(*number, &text, &why))?;
+        }
+        if story.steps.is_empty() {
+            return Err(at(number, &story.title, "nothing happens in it"));
+        }
+        stories.push(story);
+    }
+    Ok(stories)
 }
 
 fn read_line(story: &mut Story, number: usize, line: &str) -> Result<(), String> {
