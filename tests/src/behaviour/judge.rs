@@ -33,6 +33,7 @@ pub fn judge(exchange: &Exchange, evidence: &Evidence<'_>) -> Vec<(usize, String
     }
     let response = match evidence.response {
         Ok(response) => response,
+        Err(_) if exchange.expected.is_empty() || expects_cut(exchange) => return wrong,
         Err(why) => {
             wrong.push((exchange.line, format!("the client got no response: {why}")));
             return wrong;
@@ -47,6 +48,11 @@ pub fn judge(exchange: &Exchange, evidence: &Evidence<'_>) -> Vec<(usize, String
         }
     }
     wrong
+}
+
+fn expects_cut(exchange: &Exchange) -> bool {
+    let is_cut = |expected: &Expected| matches!(expected.what, What::Result(_, Some(Source::Cut)));
+    exchange.expected.iter().any(is_cut)
 }
 
 fn origin_saw(seen: &Seen, evidence: &Evidence<'_>) -> Result<(), String> {
@@ -79,6 +85,10 @@ fn client_saw(
             let body = words.expand(body, |_| String::new());
             same(&wire::text(&response.body), &body)
         }
+        What::BodyNot(body) => match wire::text(&response.body) == *body {
+            true => Err("but it is".to_owned()),
+            false => Ok(()),
+        },
         What::Interim(status, field) => {
             let found = response.interims.iter().find(|(other, _)| other == status);
             let (_, head) = found.ok_or_else(|| format!("no interim {status} came"))?;
@@ -143,7 +153,7 @@ fn is_source(
         Source::Validated => is_stored && asked.iter().any(|asked| asked.answered == Some(304)),
         Source::StaleOnError => is_stored,
         Source::ThenRefreshed => is_stored && !asked.is_empty(),
-        Source::Cut => !response.is_whole,
+        Source::Cut => !response.is_whole || response.status >= 500,
     };
     if !is_right {
         return Err(format!("but{}", whence(response, evidence)));

@@ -113,8 +113,8 @@ fn reply(plays: &Plays, head: Head, body: &[u8]) -> Option<Reply> {
     let (method, target) = (words.next()?, words.next()?);
     // Absolute form, if a proxy takes us for one.
     let path = match target.split_once("://") {
-        Some((_, rest)) => &rest[rest.find('/')?..],
-        None => target,
+        Some((_, rest)) if !target.starts_with('/') => &rest[rest.find('/')?..],
+        _ => target,
     };
     let segment = path.strip_prefix('/')?;
     let end = segment.find(['/', '?']).unwrap_or(segment.len());

@@ -241,6 +241,7 @@ fn expected(line: usize, text: &str) -> Result<Expected, String> {
     } else if let Some((word, rest)) = directive(text) {
         match word {
             "body" => What::Body(rest.to_owned()),
+            "body not" => What::BodyNot(rest.to_owned()),
             "no interim" => What::NoInterim,
             "interim" => interim(rest)?,
             _ => return Err(format!("a response has no ({word})")),

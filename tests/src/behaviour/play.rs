@@ -106,7 +106,11 @@ impl Play {
             Some(Body::Chunked(chunks)) => wire::bytes(&expand(&chunks.concat())),
             _ => reply.body.clone(),
         };
-        if asked.method == "HEAD" || matches!(asked.answered, Some(204 | 304)) {
+        let is_bodiless = matches!(asked.answered, Some(204 | 304));
+        if is_bodiless {
+            asked.answer_body.clear();
+        }
+        if is_bodiless || asked.method == "HEAD" {
             reply.body.clear();
         }
         self.asked.push(asked);
@@ -140,6 +144,12 @@ fn reply(
         reply.closes = true;
         return reply;
     };
+    // Only who asks for a part is given one, however it is scripted.
+    let has_range = has(&asked.fields, "range");
+    if matches!(status, 206 | 416) && !has_range {
+        reply.status = Some((200, "OK".to_owned()));
+        reply.fields.retain(|(name, _)| name != "Content-Range");
+    }
     if status != 304 {
         reply.fields.push((NUMBER.to_owned(), number.to_string()));
     }
@@ -168,12 +178,14 @@ fn reply(
             reply.closes = true;
             reply.fields.push(("Connection".to_owned(), "close".to_owned()));
         }
-        Some(Body::Plain(text)) => plain(&mut reply, expand(text)),
-        None if answer.whole.is_some() => {
+        Some(Body::Plain(text)) if has_range || answer.whole.is_none() => {
+            plain(&mut reply, expand(text));
+        }
+        Some(Body::Plain(_)) | None if answer.whole.is_some() => {
             let whole = expand(answer.whole.as_deref().unwrap_or_default());
             part(&mut reply, asked, &whole);
         }
-        None => plain(&mut reply, format!("answer {number}")),
+        Some(Body::Plain(_)) | None => plain(&mut reply, format!("answer {number}")),
     }
     reply
 }

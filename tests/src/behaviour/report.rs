@@ -55,7 +55,7 @@ pub fn summary(name: &str, outcomes: &[Outcome]) -> String {
     )
 }
 
-/// A Markdown table: a row a table of stories, a column a cache, `required · optimal`.
+/// A Markdown table: a row a table of stories, a column a cache, `required · optimal · koorde`.
 pub fn markdown(columns: &[(String, Vec<Outcome>)], tables: &[&'static str]) -> String {
     let mut text = String::from("| table |");
     for (name, _) in columns {
@@ -69,8 +69,8 @@ pub fn markdown(columns: &[(String, Vec<Outcome>)], tables: &[&'static str]) -> 
         text.push_str(&format!("| {title} |"));
         for counts in &counted {
             let of = |level| counts.get(&(table, level)).copied().unwrap_or_default();
-            let (required, optimal) = (of(Level::Required), of(Level::Optimal));
-            text.push_str(&format!(" {} · {} |", required.text(), optimal.text()));
+            let levels = [Level::Required, Level::Optimal, Level::Koorde].map(|level| of(level).text());
+            text.push_str(&format!(" {} |", levels.join(" · ")));
         }
         text.push('\n');
     };

@@ -151,6 +151,8 @@ pub enum What {
     NoField(String),
     /// The body.
     Body(String),
+    /// What the body must not be.
+    BodyNot(String),
     /// An interim response of this status; maybe with a field.
     Interim(u16, Option<(String, Value)>),
     /// No interim response.

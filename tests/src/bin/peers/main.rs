@@ -47,7 +47,7 @@ async fn main() -> ExitCode {
         }
     }
     let tables: Vec<_> = behaviour::tables().iter().map(|table| table.name).collect();
-    println!("Stories that go as told, required · optimal.\n");
+    println!("Stories that go as told, required · optimal · koorde's own promises.\n");
     println!("{}", report::markdown(&columns, &tables));
     for (name, outcomes) in &columns {
         if options.failures.contains(name) {
