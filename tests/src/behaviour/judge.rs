@@ -172,8 +172,11 @@ fn is_source(
     if skips || response.status == 206 {
         return Ok(());
     }
-    same(&wire::text(&response.body), &wire::text(&served.answer_body))
-        .map_err(|why| format!("the body is not the one that was sent: {why}"))
+    same(
+        &wire::text(&response.body),
+        &wire::text(&served.answer_body),
+    )
+    .map_err(|why| format!("the body is not the one that was sent: {why}"))
 }
 
 fn is_absent(fields: &[(String, String)], name: &str) -> Result<(), String> {

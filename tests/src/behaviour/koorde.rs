@@ -59,7 +59,11 @@ impl Koorde {
 
 /// A configuration file such as an operator writes.
 fn config(door: &str, origin: SocketAddr) -> std::io::Result<PathBuf> {
-    let name = format!("koorde-behaviour-{door}-{}-{}.toml", std::process::id(), origin.port());
+    let name = format!(
+        "koorde-behaviour-{door}-{}-{}.toml",
+        std::process::id(),
+        origin.port()
+    );
     let path = std::env::temp_dir().join(name);
     let mut file = std::fs::File::create(&path)?;
     if door == "reverse" {

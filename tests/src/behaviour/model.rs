@@ -8,10 +8,10 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
 use libkoorde::policy::{
-    Exchange as Timing, HeadUpdate, Now, Reuse, Settings, StoredHead, Target,
-    fields::connection, invalidation, precondition, range, range::Satisfy, reuse, storing,
-    validation,
+    Exchange as Timing, HeadUpdate, Now, Reuse, Settings, StoredHead, Target, fields::connection,
+    invalidation, parts, precondition, reuse, storing, validation,
 };
+use serve::serve;
 
 use super::{
     client::Response,
@@ -22,6 +22,8 @@ use super::{
     wire,
     words::Words,
 };
+
+mod serve;
 
 const ORIGIN: &str = "http://origin.test";
 
@@ -134,9 +136,10 @@ impl Model {
             body: request.body.clone().unwrap_or_default(),
         };
         let answer = self.answer(&asking, play, expects_refresh(exchange))?;
-        let fields = answer.fields.iter().map(|(name, value)| {
-            (name.to_string(), wire::text(value.as_bytes()))
-        });
+        let fields = answer
+            .fields
+            .iter()
+            .map(|(name, value)| (name.to_string(), wire::text(value.as_bytes())));
         Ok(Response {
             interims: Vec::new(),
             status: answer.status.as_u16(),
@@ -146,7 +149,12 @@ impl Model {
         })
     }
 
-    fn answer(&mut self, asking: &Asking, play: &mut Play, _refreshes: bool) -> Result<Plain, String> {
+    fn answer(
+        &mut self,
+        asking: &Asking,
+        play: &mut Play,
+        _refreshes: bool,
+    ) -> Result<Plain, String> {
         let kept = self.stored.get(&asking.suffix).cloned().unwrap_or_default();
         let heads = kept.iter().map(|kept| &kept.head);
         let now = self.now();
@@ -190,7 +198,11 @@ impl Model {
         let Some((status, _)) = reply.status else {
             return match stale {
                 Some(stale)
-                    if reuse::may_serve_stale_on_error(&asking.fields, &stale.head, now.instant) =>
+                    if reuse::may_serve_stale_on_error(
+                        &asking.fields,
+                        &stale.head,
+                        now.instant,
+                    ) =>
                 {
                     Ok(serve(asking, stale, now))
                 }
@@ -270,7 +282,9 @@ impl Model {
         let Some(kept) = self.stored.get_mut(&asking.suffix) else {
             return;
         };
-        let chosen = kept.iter_mut().find(|kept| kept.head.selected_by(&asking.fields));
+        let chosen = kept
+            .iter_mut()
+            .find(|kept| kept.head.selected_by(&asking.fields));
         let Some(chosen) = chosen else { return };
         match validation::head_update(&chosen.head, &asking.fields, parts, timing, settings) {
             HeadUpdate::Freshen(head) if head.refused().is_none() => chosen.head = head,
@@ -315,47 +329,31 @@ impl Model {
 
     fn put(&mut self, asking: &Asking, kept: Kept) {
         let all = self.stored.entry(asking.suffix.clone()).or_default();
+        let combined = all
+            .iter()
+            .find_map(|stored| combine(stored, &kept, &self.settings));
         all.retain(|other| other.head.selecting != kept.head.selecting);
-        all.push(kept);
+        all.push(combined.unwrap_or(kept));
     }
 }
 
-fn serve(asking: &Asking, kept: &Kept, now: Now) -> Plain {
-    let (method, fields, head) = (&asking.method, &asking.fields, &kept.head);
-    if let Some(fields) = precondition::evaluate(method, fields, head, now) {
-        return Plain {
-            status: StatusCode::NOT_MODIFIED,
-            fields,
-            body: Vec::new(),
+/// Two parts as one, if they certainly are of one representation.
+fn combine(stored: &Kept, new: &Kept, settings: &Settings) -> Option<Kept> {
+    let (old, fresh) = (stored.head.part?, new.head.part?);
+    let combined = parts::combine(&stored.head, &new.head, settings)?;
+    let mut body = Vec::new();
+    for piece in combined.pieces {
+        let (start, bytes) = match piece.of {
+            parts::Source::Stored => (old.start, &stored.body),
+            parts::Source::New => (fresh.start, &new.body),
         };
+        // Both are within a body that is in memory.
+        body.extend_from_slice(
+            bytes.get((piece.start - start) as usize..(piece.end - start) as usize)?,
+        );
     }
-    let length = kept.body.len() as u64;
-    let mut out = Plain {
-        status: head.status,
-        fields: head.fields.clone(),
-        body: kept.body.clone(),
-    };
-    out.fields.insert(header::AGE, head.age_field(now.instant));
-    match range::decide(method, fields, head, length) {
-        Satisfy::Whole => (),
-        Satisfy::Unsatisfiable => {
-            out.status = StatusCode::RANGE_NOT_SATISFIABLE;
-            let value = range::unsatisfied_range(length);
-            out.fields.insert(header::CONTENT_RANGE, value);
-            out.body.clear();
-        }
-        Satisfy::Part { start, end } => {
-            out.status = StatusCode::PARTIAL_CONTENT;
-            let value = range::content_range(start, end, length);
-            out.fields.insert(header::CONTENT_RANGE, value);
-            // Both are within the body, which is in memory.
-            out.body = out.body[start as usize..end as usize].to_vec();
-        }
-    }
-    if *method == Method::HEAD {
-        out.body.clear();
-    }
-    out
+    let head = combined.head;
+    Some(Kept { head, body })
 }
 
 fn asked(asking: &Asking, fields: &HeaderMap) -> Asked {

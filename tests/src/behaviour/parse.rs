@@ -48,9 +48,12 @@ fn read_block(name: &'static str, block: &[(usize, &str)]) -> Result<Vec<Story>,
     let mut stories = Vec::new();
     for (number, parts) in cases {
         let fill = |text: &str| {
-            let filled = parts.iter().zip(1..).fold(text.to_owned(), |text, (part, place)| {
-                text.replace(&format!("${place}"), part)
-            });
+            let filled = parts
+                .iter()
+                .zip(1..)
+                .fold(text.to_owned(), |text, (part, place)| {
+                    text.replace(&format!("${place}"), part)
+                });
             filled
         };
         let mut story = Story {
@@ -199,9 +202,7 @@ fn start_answer(answers: &mut Vec<Answer>, text: &str) -> Result<(), String> {
     let answer = existing.unwrap_or(&mut fresh);
     if text != "(drop)" {
         let (status, reason) = text.split_once(' ').unwrap_or((text, "Said"));
-        let status: u16 = status
-            .parse()
-            .map_err(|_| format!("no status: {status}"))?;
+        let status: u16 = status.parse().map_err(|_| format!("no status: {status}"))?;
         if (100..200).contains(&status) {
             answer.interims.push((status, Vec::new()));
         } else {
@@ -270,9 +271,8 @@ fn interim(text: &str) -> Result<What, String> {
 
 fn result(text: &str) -> Result<What, String> {
     let (statuses, source) = text.split_once(' ').unwrap_or((text, ""));
-    let is_status = |status: &&str| {
-        status.len() == 3 && status.chars().all(|c| c.is_ascii_digit() || c == 'x')
-    };
+    let is_status =
+        |status: &&str| status.len() == 3 && status.chars().all(|c| c.is_ascii_digit() || c == 'x');
     let statuses: Vec<_> = statuses.split('/').collect();
     if !statuses.iter().all(|status| is_status(&status)) {
         return Err("neither a status nor a field".to_owned());
@@ -311,7 +311,11 @@ fn value(text: &str) -> Result<Value, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let read = |digits: &str| digits.parse::<u64>().map_err(|_| format!("no duration: {text}"));
+    let read = |digits: &str| {
+        digits
+            .parse::<u64>()
+            .map_err(|_| format!("no duration: {text}"))
+    };
     if let Some(millis) = text.strip_suffix("ms") {
         return read(millis).map(Duration::from_millis);
     }

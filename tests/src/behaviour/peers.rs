@@ -34,8 +34,20 @@ pub const PEERS: [Peer; 3] = [
         program: "/usr/sbin/varnishd",
         config: include_str!("../../peers/varnish.vcl"),
         arguments: &[
-            "-F", "-n", "FOLDER/work", "-a", "127.0.0.1:PORT", "-f", "CONFIG", "-s",
-            "malloc,256m", "-p", "default_grace=0", "-p", "default_keep=3600", "-p",
+            "-F",
+            "-n",
+            "FOLDER/work",
+            "-a",
+            "127.0.0.1:PORT",
+            "-f",
+            "CONFIG",
+            "-s",
+            "malloc,256m",
+            "-p",
+            "default_grace=0",
+            "-p",
+            "default_keep=3600",
+            "-p",
             "thread_pool_min=200",
         ],
     },
@@ -126,5 +138,7 @@ fn open_to_all(folder: &std::path::Path) -> std::io::Result<()> {
 }
 
 fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
+        .local_addr()?
+        .port())
 }

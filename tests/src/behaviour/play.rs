@@ -122,12 +122,7 @@ fn has(fields: &[(String, String)], name: &str) -> bool {
     joined(fields, name).is_some()
 }
 
-fn reply(
-    answer: &Answer,
-    number: usize,
-    asked: &Asked,
-    expand: &impl Fn(&str) -> String,
-) -> Reply {
+fn reply(answer: &Answer, number: usize, asked: &Asked, expand: &impl Fn(&str) -> String) -> Reply {
     let all = |fields: &[(String, String)]| -> Vec<(String, String)> {
         let pair = |(name, value): &(String, String)| (name.clone(), expand(value));
         fields.iter().map(pair).collect()
@@ -176,7 +171,9 @@ fn reply(
         Some(Body::UntilClose(text)) => {
             reply.body = wire::bytes(&expand(text));
             reply.closes = true;
-            reply.fields.push(("Connection".to_owned(), "close".to_owned()));
+            reply
+                .fields
+                .push(("Connection".to_owned(), "close".to_owned()));
         }
         Some(Body::Plain(text)) if has_range || answer.whole.is_none() => {
             plain(&mut reply, expand(text));

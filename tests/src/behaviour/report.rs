@@ -64,12 +64,16 @@ pub fn markdown(columns: &[(String, Vec<Outcome>)], tables: &[&'static str]) -> 
     text.push_str("\n|---|");
     text.push_str(&"---|".repeat(columns.len()));
     text.push('\n');
-    let counted: Vec<_> = columns.iter().map(|(_, outcomes)| counts(outcomes)).collect();
+    let counted: Vec<_> = columns
+        .iter()
+        .map(|(_, outcomes)| counts(outcomes))
+        .collect();
     let mut row = |title: &str, table: &'static str| {
         text.push_str(&format!("| {title} |"));
         for counts in &counted {
             let of = |level| counts.get(&(table, level)).copied().unwrap_or_default();
-            let levels = [Level::Required, Level::Optimal, Level::Koorde].map(|level| of(level).text());
+            let levels =
+                [Level::Required, Level::Optimal, Level::Koorde].map(|level| of(level).text());
             text.push_str(&format!(" {} |", levels.join(" · ")));
         }
         text.push('\n');

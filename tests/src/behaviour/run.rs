@@ -14,7 +14,7 @@ use super::{
     model::Model,
     origin::Origin,
     play::Play,
-    story::{Exchange, Request, Source, Step, Story, What},
+    story::{Exchange, Level, Request, Source, Step, Story, What},
     target::Target,
     words::Words,
 };
@@ -45,7 +45,9 @@ pub struct Outcome {
 impl Outcome {
     /// Where it stands and what went wrong, for people.
     pub fn explain(&self) -> String {
-        let Story { table, line, title, .. } = &self.story;
+        let Story {
+            table, line, title, ..
+        } = &self.story;
         let mut text = format!("{table}.txt:{line}: {title}\n");
         for (line, why) in &self.wrong {
             text.push_str(&format!("    line {line}: {why}\n"));
@@ -84,7 +86,19 @@ pub async fn through(target: &Target, origin: &Arc<Origin>, stories: &[Story]) -
     for (index, story) in stories.iter().enumerate() {
         let (target, origin) = (target.clone(), Arc::clone(origin));
         let (story, seats) = (story.clone(), Arc::clone(&seats));
+        let skipped = story.level == Level::Koorde && !target.is_koorde;
         playing.spawn(async move {
+            if skipped {
+                let wrong = Vec::new();
+                return (
+                    index,
+                    Outcome {
+                        story,
+                        wrong,
+                        skipped,
+                    },
+                );
+            }
             let _seat = seats.acquire().await;
             let mut wrong = Vec::new();
             for attempt in 0..TRIES {
@@ -96,12 +110,14 @@ pub async fn through(target: &Target, origin: &Arc<Origin>, stories: &[Story]) -
                     break;
                 }
             }
-            let outcome = Outcome {
-                story,
-                wrong,
-                skipped: false,
-            };
-            (index, outcome)
+            (
+                index,
+                Outcome {
+                    story,
+                    wrong,
+                    skipped,
+                },
+            )
         });
     }
     let mut outcomes = playing.join_all().await;
@@ -162,10 +178,13 @@ impl<'a> Stage<'a> {
             play.script(answers.collect());
             play.asked.len()
         });
-        let asking = group.iter().enumerate().map(|(place, exchange)| async move {
-            time::sleep(MOMENT * u32::try_from(place).unwrap_or(u32::MAX)).await;
-            self.ask(&exchange.request, step + place).await
-        });
+        let asking = group
+            .iter()
+            .enumerate()
+            .map(|(place, exchange)| async move {
+                time::sleep(MOMENT * u32::try_from(place).unwrap_or(u32::MAX)).await;
+                self.ask(&exchange.request, step + place).await
+            });
         let responses = join_all(asking).await;
         if group.iter().any(expects_refresh) {
             self.refreshed(before).await;
@@ -215,9 +234,10 @@ impl<'a> Stage<'a> {
 }
 
 pub(super) fn expects_refresh(exchange: &Exchange) -> bool {
-    exchange.expected.iter().any(|expected| {
-        matches!(expected.what, What::Result(_, Some(Source::ThenRefreshed)))
-    })
+    exchange
+        .expected
+        .iter()
+        .any(|expected| matches!(expected.what, What::Result(_, Some(Source::ThenRefreshed))))
 }
 
 /// How long the group takes if the machine is quick.

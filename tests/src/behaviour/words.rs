@@ -85,13 +85,28 @@ pub fn imf(moment: SystemTime) -> String {
 fn date(form: &str, moment: SystemTime) -> Option<String> {
     let imf = imf(moment);
     // "Sun, 06 Nov 1994 08:49:37 GMT"
-    let (weekday, day, month, year, time) =
-        (&imf[..3], &imf[5..7], &imf[8..11], &imf[12..16], &imf[17..25]);
-    let long = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"]
-        .into_iter()
-        .find(|long| long.starts_with(weekday))?;
+    let (weekday, day, month, year, time) = (
+        &imf[..3],
+        &imf[5..7],
+        &imf[8..11],
+        &imf[12..16],
+        &imf[17..25],
+    );
+    let long = [
+        "Sunday",
+        "Monday",
+        "Tuesday",
+        "Wednesday",
+        "Thursday",
+        "Friday",
+        "Saturday",
+    ]
+    .into_iter()
+    .find(|long| long.starts_with(weekday))?;
     let short_year = &year[2..];
-    let blank_day = day.strip_prefix('0').map_or(day.to_owned(), |d| format!(" {d}"));
+    let blank_day = day
+        .strip_prefix('0')
+        .map_or(day.to_owned(), |d| format!(" {d}"));
     Some(match form {
         "imf" => imf,
         "rfc850" => format!("{long}, {day}-{month}-{short_year} {time} GMT"),

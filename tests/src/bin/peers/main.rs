@@ -86,7 +86,9 @@ fn names(options: &Options) -> Vec<String> {
 
 fn install() -> bool {
     let apt = |arguments: &[&str]| {
-        let status = std::process::Command::new("apt-get").args(arguments).status();
+        let status = std::process::Command::new("apt-get")
+            .args(arguments)
+            .status();
         status.is_ok_and(|status| status.success())
     };
     let mut arguments = vec!["install", "-y", "--no-install-recommends"];
