@@ -48,13 +48,10 @@ fn read_block(name: &'static str, block: &[(usize, &str)]) -> Result<Vec<Story>,
     let mut stories = Vec::new();
     for (number, parts) in cases {
         let fill = |text: &str| {
-            let filled = parts
-                .iter()
-                .zip(1..)
-                .fold(text.to_owned(), |text, (part, place)| {
-                    text.replace(&format!("${place}"), part)
-                });
-            filled
+            let parts = parts.iter().zip(1..);
+            parts.fold(text.to_owned(), |text, (part, place)| {
+                text.replace(&format!("${place}"), part)
+            })
         };
         let mut story = Story {
             table: name,
@@ -274,7 +271,7 @@ fn result(text: &str) -> Result<What, String> {
     let is_status =
         |status: &&str| status.len() == 3 && status.chars().all(|c| c.is_ascii_digit() || c == 'x');
     let statuses: Vec<_> = statuses.split('/').collect();
-    if !statuses.iter().all(|status| is_status(&status)) {
+    if !statuses.iter().all(|status| is_status(status)) {
         return Err("neither a status nor a field".to_owned());
     }
     let source = match source {
