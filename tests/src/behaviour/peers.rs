@@ -44,6 +44,8 @@ pub const PEERS: [Peer; 3] = [
             "-s",
             "malloc,256m",
             "-p",
+            "default_ttl=0",
+            "-p",
             "default_grace=0",
             "-p",
             "default_keep=3600",
