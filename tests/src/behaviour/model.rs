@@ -101,6 +101,7 @@ impl Model {
                         response: response.as_ref().map_err(String::as_str),
                         asked: &play.asked,
                         before,
+                        is_alone: true,
                         words: &words,
                         is_koorde: false,
                     };
