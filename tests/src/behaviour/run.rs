@@ -235,7 +235,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-pub(super) fn expects_refresh(exchange: &Exchange) -> bool {
+fn expects_refresh(exchange: &Exchange) -> bool {
     exchange
         .expected
         .iter()
