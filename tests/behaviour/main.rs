@@ -7,7 +7,7 @@ use koorde_tests::behaviour::{
     chosen,
     koorde::Koorde,
     origin::Origin,
-    report,
+    parse, report,
     run::{Outcome, through, through_model},
 };
 
@@ -25,6 +25,25 @@ async fn play(door: &str) {
     let koorde = koorde.unwrap_or_else(|why| panic!("{why}"));
     let outcomes = through(&koorde.target, &origin, &chosen()).await;
     assert_all(&koorde.target.name, &outcomes);
+}
+
+#[test]
+fn a_story_that_is_not_so_fails_at_its_line() {
+    let story = "== It is fresh\n> GET\n< 200\n< Cache-Control: max-age=1\n= 200 from origin\n\
+                 wait 2s\n> GET\n= 200 from cache\n";
+    let table = parse::table("story", story).expect("a table");
+    let outcomes = through_model(&table.stories);
+    let lines: Vec<_> = outcomes[0].wrong.iter().map(|(line, _)| *line).collect();
+    assert_eq!(lines, [8], "{}", outcomes[0].explain());
+}
+
+#[test]
+fn a_line_that_makes_no_sense_is_named() {
+    for line in ["= soon", "< Foo: 1", "~ GET", "> GET\n= 200 from somewhere"] {
+        let refused = parse::table("story", &format!("== A title\n{line}\n"));
+        let why = refused.expect_err("it makes no sense");
+        assert!(why.starts_with("story.txt:"), "{why}");
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub struct Evidence<'a> {
     pub asked: &'a [Asked],
     /// How much of it before this step.
     pub before: usize,
+    /// Whether no other request was sent meanwhile.
+    pub is_alone: bool,
     /// What words in braces mean.
     pub words: &'a Words,
     /// Whether koorde's own promises count.
@@ -144,6 +146,10 @@ fn is_source(
     evidence: &Evidence<'_>,
 ) -> Result<(), String> {
     let asked = &evidence.asked[evidence.before..];
+    // One request is one request, however many nodes it passes.
+    if evidence.is_koorde && evidence.is_alone && exchange.answers.len() < 2 && asked.len() > 1 {
+        return Err(format!("but the origin was asked {} times", asked.len()));
+    }
     let number = number(response);
     let is_stored = number.is_none_or(|number| number <= evidence.before);
     let is_new = number.is_none_or(|number| number > evidence.before);

@@ -66,6 +66,8 @@ fn config(door: &str, origin: SocketAddr) -> std::io::Result<PathBuf> {
     );
     let path = std::env::temp_dir().join(name);
     let mut file = std::fs::File::create(&path)?;
+    // The tables of targeted fields take koorde for a CDN of the origin.
+    writeln!(file, "[cache]\ntargets = [\"cdn-cache-control\"]\n")?;
     if door == "reverse" {
         writeln!(
             file,

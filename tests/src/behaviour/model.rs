@@ -17,7 +17,6 @@ use super::{
     client::Response,
     judge::{Evidence, judge},
     play::{Asked, Play},
-    run::expects_refresh,
     story::{Exchange, Step, Story},
     wire,
     words::Words,
@@ -101,6 +100,7 @@ impl Model {
                         response: response.as_ref().map_err(String::as_str),
                         asked: &play.asked,
                         before,
+                        is_alone: true,
                         words: &words,
                         is_koorde: false,
                     };
@@ -135,7 +135,7 @@ impl Model {
             fields,
             body: request.body.clone().unwrap_or_default(),
         };
-        let answer = self.answer(&asking, play, expects_refresh(exchange))?;
+        let answer = self.answer(&asking, play)?;
         let fields = answer
             .fields
             .iter()
@@ -149,12 +149,7 @@ impl Model {
         })
     }
 
-    fn answer(
-        &mut self,
-        asking: &Asking,
-        play: &mut Play,
-        _refreshes: bool,
-    ) -> Result<Plain, String> {
+    fn answer(&mut self, asking: &Asking, play: &mut Play) -> Result<Plain, String> {
         let kept = self.stored.get(&asking.suffix).cloned().unwrap_or_default();
         let heads = kept.iter().map(|kept| &kept.head);
         let now = self.now();

@@ -271,7 +271,7 @@ fn result(text: &str) -> Result<What, String> {
     let is_status =
         |status: &&str| status.len() == 3 && status.chars().all(|c| c.is_ascii_digit() || c == 'x');
     let statuses: Vec<_> = statuses.split('/').collect();
-    if !statuses.iter().all(|status| is_status(status)) {
+    if !statuses.iter().all(is_status) {
         return Err("neither a status nor a field".to_owned());
     }
     let source = match source {

@@ -197,6 +197,7 @@ impl<'a> Stage<'a> {
                 response: response.as_ref().map_err(String::as_str),
                 asked: &asked,
                 before,
+                is_alone: group.len() == 1,
                 words: &self.words,
                 is_koorde: self.target.is_koorde,
             };
@@ -234,7 +235,7 @@ impl<'a> Stage<'a> {
     }
 }
 
-pub(super) fn expects_refresh(exchange: &Exchange) -> bool {
+fn expects_refresh(exchange: &Exchange) -> bool {
     exchange
         .expected
         .iter()
