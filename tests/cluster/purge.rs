@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method};
 use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get, get_with},
     origin::{Origin, response},
@@ -17,7 +16,7 @@ use libkoorde::{
     Kind, Node, PurgeRequest, Receipt, Request, Scope, metrics::counted, policy::Target,
 };
 
-fn target(url: &str) -> Target {
+pub(crate) fn target(url: &str) -> Target {
     Target::parse(url).expect("a URL")
 }
 
@@ -37,7 +36,7 @@ fn hard(scope: Scope) -> PurgeRequest {
 }
 
 /// Each answer's body is the number of its request, so that an old one shows; `v` varies.
-async fn counting(fields: &'static [(&'static str, &'static str)]) -> Origin {
+pub(crate) async fn counting(fields: &'static [(&'static str, &'static str)]) -> Origin {
     let asked = Arc::new(AtomicUsize::new(0));
     Origin::start(move |_| {
         let number = asked.fetch_add(1, Ordering::SeqCst);
@@ -57,7 +56,7 @@ fn body(number: usize) -> koorde_tests::origin::Body {
         .boxed()
 }
 
-async fn number(node: &Node, request: Request) -> usize {
+pub(crate) async fn number(node: &Node, request: Request) -> usize {
     let answer = fetch(node, request).await.expect("an answer");
     let text = std::str::from_utf8(answer.body()).expect("text");
     text.parse().expect("a number")
@@ -72,7 +71,7 @@ async fn purge(cluster: &Cluster, at: usize, request: &PurgeRequest) -> Receipt 
     receipt
 }
 
-const TAGGED: &[(&str, &str)] = &[
+pub(crate) const TAGGED: &[(&str, &str)] = &[
     ("cache-control", "max-age=600"),
     ("surrogate-key", "all blue"),
     ("cache-groups", "\"g\""),
@@ -398,88 +397,6 @@ async fn a_member_that_missed_more_than_is_remembered_purges_everything() {
         number(&cluster.nodes[1], get(&url)).await,
         usize::from(owner == 1)
     );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unsafe_request_makes_copies_stale_on_every_node() {
-    let origin = counting(TAGGED).await;
-    // One with short leases, whose members have been there for longer; one with new members.
-    for lease in [1, 60] {
-        let cluster = Cluster::with(5, |config| {
-            config.store.hot_lease = Duration::from_secs(lease);
-        })
-        .await;
-        // What the members' coming says about copies has to be over.
-        tokio::time::sleep(Duration::from_millis(1100)).await;
-        for at in 0..cluster.nodes.len() {
-            let url = origin.url(&format!("/unsafe/{lease}/{at}"));
-            let mut before = 0;
-            for node in &cluster.nodes {
-                before = number(node, get(&url)).await;
-            }
-            let post = Request::new(Method::POST, target(&url), HeaderMap::new());
-            let posted = number(&cluster.nodes[at], post).await;
-            assert_eq!(posted, before + 1);
-            for node in &cluster.nodes {
-                assert_eq!(
-                    number(node, get(&url)).await,
-                    posted + 1,
-                    "fetched once more"
-                );
-            }
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_unsafe_request_for_what_nobody_has_copied_tells_the_owners_only() {
-    let origin = counting(&[("cache-control", "max-age=600")]).await;
-    let cluster = Cluster::with(6, |config| {
-        config.store.hot_lease = Duration::from_secs(1);
-        // A new owner that asks the previous one counts as a copy, too.
-        config.ring.warm_join = Duration::ZERO;
-    })
-    .await;
-    tokio::time::sleep(Duration::from_millis(1100)).await;
-    for n in 0..5 {
-        let url = origin.url(&format!("/nobody/{n}"));
-        let (owner, _) = cluster.owner_and_other(&url).await;
-        fetch(&cluster.nodes[owner], get(&url))
-            .await
-            .expect("an answer");
-        let post = Request::new(Method::POST, target(&url), HeaderMap::new());
-        fetch(&cluster.nodes[owner], post).await.expect("an answer");
-    }
-    let told = |metrics: &Arc<libkoorde::Metrics>| counted(&metrics.purges, "invalidated");
-    let all: u64 = cluster.metrics.iter().map(told).sum();
-    assert_eq!(
-        all,
-        5 * 3,
-        "three owners each, the one that was asked among them"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_that_the_origin_invalidates_is_stale_on_every_node() {
-    let origin = Origin::start(|request| async move {
-        let groups = ("cache-groups", "\"g\"");
-        if request.method() == Method::POST {
-            return response(200, &[("cache-group-invalidation", "\"g\"")], "posted");
-        }
-        response(200, &[("cache-control", "max-age=600"), groups], "body")
-    })
-    .await;
-    let cluster = Cluster::start(3).await;
-    let (url, form) = (origin.url("/member"), origin.url("/form"));
-    for node in &cluster.nodes {
-        fetch(node, get(&url)).await.expect("an answer");
-    }
-    let post = Request::new(Method::POST, target(&form), HeaderMap::new());
-    fetch(&cluster.nodes[1], post).await.expect("an answer");
-    for node in &cluster.nodes {
-        fetch(node, get(&url)).await.expect("an answer");
-    }
-    assert_eq!(origin.count("/member"), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,7 +127,7 @@ impl Log {
         let known = self.issuers.get(&entry.issuer).copied();
         let mut issued = known.unwrap_or_default();
         let folded = entry.scope.class == Class::Folded;
-        let is_next = entry.n == issued.n + 1 || folded && entry.n > issued.n;
+        let is_next = entry.n == issued.n.saturating_add(1) || folded && entry.n > issued.n;
         if entry.issuer <= self.horizon.issuer || !is_next {
             return false;
         }

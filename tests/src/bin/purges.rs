@@ -111,7 +111,7 @@ impl Run {
             async move {
                 // Now and then it is slow, so that purges meet fills under way.
                 let number: usize = path[1..].parse().unwrap_or(0);
-                let slow = if number % 7 == 0 { 30 } else { 1 };
+                let slow = if number.is_multiple_of(7) { 30 } else { 1 };
                 time::sleep(Duration::from_millis(slow)).await;
                 let mut answer = response(200, &[("cache-control", "max-age=600")], "");
                 let tag = format!("tag-{}", number % TAGS);

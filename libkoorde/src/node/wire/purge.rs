@@ -17,6 +17,9 @@ use crate::{
 const MAX_ISSUERS: usize = 4096;
 /// Members in one message, at most.
 const MAX_MEMBERS: usize = 8192;
+/// Numbers of issuers and purges beyond these are nobody's, and would leave no room above them.
+const MAX_ISSUER: u64 = u64::MAX - (1 << 22);
+const MAX_PURGES: u64 = 1 << 48;
 /// URLs of one invalidation, at most: the target's and two that the response names.
 const MAX_URLS: usize = 16;
 
@@ -73,6 +76,7 @@ fn read_entry(entry: &proto::PurgeEntry) -> Result<Entry, String> {
     };
     let digest = entry.digest[..].try_into();
     let digest = digest.map_err(|_| format!("digest of {} bytes", entry.digest.len()))?;
+    numbers(entry.issuer, entry.n)?;
     if entry.n == 0 || entry.issuer == 0 {
         return Err(format!("purge {} of issuer {}", entry.n, entry.issuer));
     }
@@ -88,6 +92,13 @@ fn read_entry(entry: &proto::PurgeEntry) -> Result<Entry, String> {
         scope,
         hard: entry.hard,
     })
+}
+
+fn numbers(issuer: u64, purges: u64) -> Result<(), String> {
+    if issuer > MAX_ISSUER || purges > MAX_PURGES {
+        return Err(format!("{purges} purges of issuer {issuer}"));
+    }
+    Ok(())
 }
 
 fn read_entries(entries: Vec<proto::PurgeEntry>) -> Result<Vec<Entry>, String> {
@@ -112,6 +123,10 @@ fn read_known(
 ) -> Result<Known, String> {
     let vector = bounded("issuers", vector, MAX_ISSUERS)?;
     let horizon = horizon.unwrap_or_default();
+    numbers(horizon.issuer, horizon.purges)?;
+    for one in &vector {
+        numbers(one.issuer, one.n)?;
+    }
     Ok(Known {
         vector: vector.iter().map(|one| (one.issuer, one.n)).collect(),
         horizon: Horizon {
@@ -216,4 +231,112 @@ pub(crate) fn invalidated(asked: proto::InvalidateRequest) -> Result<Stale, Stri
         tenant: asked.tenant,
         urls: urls.iter().map(|url| url.to_vec()).collect(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::purge::{Bounds, Purges, Scope};
+
+    fn purges() -> Purges {
+        Purges::new(Bounds { scopes: 8, log: 8 })
+    }
+
+    /// Numbers at the ends of their range as often as others.
+    fn extreme() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..4u64,
+            any::<u64>(),
+            (u64::MAX - 3)..=u64::MAX,
+            MAX_ISSUER - 2..=MAX_ISSUER,
+            MAX_PURGES - 2..=MAX_PURGES
+        ]
+    }
+
+    fn any_entry() -> impl Strategy<Value = proto::PurgeEntry> {
+        let length = proptest::sample::select(vec![0usize, 15, 16]);
+        (
+            extreme(),
+            extreme(),
+            any::<(bool, bool, u32)>(),
+            0..9i32,
+            length,
+        )
+            .prop_map(|(issuer, n, (hard, tenant, length), class, bytes)| {
+                proto::PurgeEntry {
+                    issuer,
+                    n,
+                    hard,
+                    class,
+                    tenant,
+                    digest: vec![7; bytes].into(),
+                    length,
+                }
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_a_peer_says_of_purges_makes_it_panic(
+            syncs in proptest::collection::vec(
+                (
+                    proptest::collection::vec(any_entry(), 0..6),
+                    proptest::collection::vec((extreme(), extreme()), 0..6),
+                    (extreme(), extreme(), any::<bool>()),
+                ),
+                1..8,
+            ),
+        ) {
+            let node = purges();
+            for (entries, known, (issuer, purges, hard)) in syncs {
+                let known = known.into_iter();
+                let asked = proto::PurgeSync {
+                    full: true,
+                    known: known.map(|(issuer, n)| proto::PurgesKnown { issuer, n }).collect(),
+                    horizon: Some(proto::PurgeHorizon { issuer, purges, hard }),
+                    entries,
+                    ..Default::default()
+                };
+                let Ok(sync) = synced(asked) else { continue };
+                let known = sync.known.unwrap_or_default();
+                node.merge(&sync.entries, known.horizon);
+                let missing = node.missing(&known);
+                prop_assert!(missing.len() <= PAGE + MAX_ISSUERS);
+                let all = ScopeKey::new(&Scope::All, None, &[]);
+                node.issue(&[all], false, (1, 1));
+                node.generation();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_told_arrives_as_it_was_said() {
+        let node = purges();
+        let scope = Scope::tag("a", None).expect("valid");
+        let key = ScopeKey::new(&scope, Some("t"), &[]);
+        let said = Sync {
+            digest: 7,
+            entries: node.issue(&[key, key], true, (3, 3)),
+            known: Some(node.known()),
+            asked: vec![Id(1), Id(u64::MAX)],
+        };
+        let heard = synced(sync("c", &said)).expect("our own words");
+        assert_eq!(heard.digest, said.digest);
+        assert_eq!(heard.entries, said.entries);
+        assert_eq!(heard.known, said.known);
+        assert_eq!(heard.asked, said.asked);
+        let reply = SyncReply {
+            digest: 8,
+            generation: 9,
+            known: said.known,
+            entries: said.entries,
+            others: vec![(Id(3), "name".into(), ([127, 0, 0, 1], 5).into())],
+        };
+        let heard = sync_reply(answer_sync(reply.clone())).expect("our own words");
+        assert_eq!(heard.known, reply.known);
+        assert_eq!(heard.entries, reply.entries);
+        assert_eq!(heard.others, reply.others);
+    }
 }
