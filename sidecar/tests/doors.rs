@@ -67,7 +67,7 @@ async fn get(address: SocketAddr, target: &str, host: &str) -> Answer {
 async fn every_door_leads_to_the_same_stored_response() {
     let origin = Echo::start().await;
     let app = app(&origin, |_| {}).await;
-    let path = "/page?a=%2F&b=c+d&&e=%20";
+    let path = "/page?a=%2F&b=c+d&&e=%20&f='x'&g={h:[1|2]}&i=%zz&j=http://k/?l";
     for (n, (door, target, host)) in doors(&origin, path).into_iter().enumerate() {
         let answer = get(app.addresses().http, &target, &host).await;
         assert_eq!(

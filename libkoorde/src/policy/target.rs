@@ -15,7 +15,9 @@ pub const MAX_TARGET_LEN: usize = 8 * 1024;
 ///
 /// Scheme and host are in lower case, the host is in ASCII (punycode), dot
 /// segments are resolved, the default port and the fragment are gone. The query
-/// is neither ordered nor decoded: `?a=1&b=2` and `?b=2&a=1` are two resources.
+/// is neither ordered nor decoded, and stays as it was written wherever that can be
+/// sent: `?a=1&b=2` and `?b=2&a=1` are two resources, `?q='a'` and `?q=%27a%27` too
+/// (RFC 3986 §2.2).
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Target {
     uri: Uri,
@@ -38,7 +40,7 @@ impl Target {
         if value.len() > MAX_TARGET_LEN {
             return Err(TargetError::TooLong(value.len()));
         }
-        Self::from_url(Url::parse(value).map_err(TargetError::NotUrl)?)
+        Self::from_url(Url::parse(value).map_err(TargetError::NotUrl)?, value)
     }
 
     /// Resolves a reference, such as the value of Location, against this target.
@@ -50,10 +52,12 @@ impl Target {
             return Err(TargetError::TooLong(reference.len()));
         }
         let base = Url::parse(&self.text).map_err(TargetError::NotUrl)?;
-        Self::from_url(base.join(reference).map_err(TargetError::NotUrl)?)
+        let url = base.join(reference).map_err(TargetError::NotUrl)?;
+        Self::from_url(url, reference)
     }
 
-    fn from_url(mut url: Url) -> Result<Self, TargetError> {
+    /// `written` is what the URL was read from: its query, if any, is the URL's.
+    fn from_url(mut url: Url, written: &str) -> Result<Self, TargetError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(TargetError::Scheme(url.scheme().to_owned()));
         }
@@ -67,7 +71,10 @@ impl Target {
         if url.as_str().len() > MAX_TARGET_LEN {
             return Err(TargetError::TooLong(url.as_str().len()));
         }
-        Self::from_normal(url.as_str())
+        match with_query(&url, written) {
+            Some(text) => Self::from_normal(&text).or_else(|_| Self::from_normal(url.as_str())),
+            None => Self::from_normal(url.as_str()),
+        }
     }
 
     /// Takes text that is normal already, and proves that `Uri` reads it alike.
@@ -136,6 +143,21 @@ impl Target {
     pub fn same_origin(&self, other: &Self) -> bool {
         self.scheme() == other.scheme() && self.authority() == other.authority()
     }
+}
+
+/// The URL with its query as it was written, if that is another and has only
+/// printable ASCII. The URL standard percent-encodes a few characters of it, such as
+/// `'`, that are nobody's to change on the way.
+fn with_query(url: &Url, written: &str) -> Option<String> {
+    let written = written.split('#').next()?;
+    let (_, query) = written.split_once('?')?;
+    let normal = url.query()?;
+    let is_printable = query.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_another = is_printable && query != normal;
+    is_another.then(|| {
+        let before = url.as_str().len() - normal.len();
+        format!("{}{query}", &url.as_str()[..before])
+    })
 }
 
 impl fmt::Display for Target {

@@ -65,9 +65,13 @@ fn is_host(authority: &Authority) -> bool {
 }
 
 /// How often a TRACE or OPTIONS request may still be forwarded (RFC 9110 §7.6.2); none if that is
-/// not said in digits.
+/// not said once and in digits.
 pub(super) fn max_forwards(fields: &HeaderMap) -> Option<u32> {
-    let text = fields.get(header::MAX_FORWARDS)?.to_str().ok()?;
+    let mut lines = fields.get_all(header::MAX_FORWARDS).iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    let text = line.to_str().ok()?;
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().unwrap_or(u32::MAX))
 }

@@ -14,7 +14,6 @@ use tracing::{Instrument, Span};
 use super::{
     Accept, State,
     door::Way,
-    head::max_forwards,
     interim::Sink,
     respond::{Answer, Failure},
     upload::Upload,
@@ -67,12 +66,6 @@ where
         // RFC 9110 §9.3.8.
         return Err(Failure::bad_request("TRACE has no content".to_owned()));
     }
-    if matches!(head.method, Method::TRACE | Method::OPTIONS)
-        && let Some(left) = max_forwards(&head.headers)
-    {
-        let left = HeaderValue::from(left.saturating_sub(1));
-        head.headers.insert(header::MAX_FORWARDS, left);
-    }
     let expects_continue = head.headers.contains_key(header::EXPECT);
     let interim = head.extensions.remove::<Sink>().map(|sink| {
         Interim::new(move |status, fields| {
@@ -85,6 +78,7 @@ where
     let (body, broken) = Upload::begin(body, &state.http)?;
     let mut request = libkoorde::Request::new(head.method, target, head.headers);
     request.interim = interim;
+    request.version = head.version;
     let fetched = state.node.fetch_with_body(request, body).await;
     let response = fetched.map_err(|error| {
         let of_the_body = broken.failure(&state.http);

@@ -60,6 +60,11 @@ impl Failure {
             },
             // RFC 9111 §5.2.1.7 names this status for only-if-cached.
             FetchError::NotStored => failure(StatusCode::GATEWAY_TIMEOUT, "not-stored"),
+            FetchError::Loop => Self {
+                level: Level::WARN,
+                ..failure(StatusCode::LOOP_DETECTED, "loop")
+            },
+            FetchError::MaxForwards => failure(StatusCode::BAD_REQUEST, "max-forwards"),
             _ => Self {
                 level: Level::ERROR,
                 ..failure(StatusCode::INTERNAL_SERVER_ERROR, "unknown")
@@ -215,6 +220,8 @@ mod tests {
             ),
             (FetchError::Stopping, 503, "stopping"),
             (FetchError::NotStored, 504, "not-stored"),
+            (FetchError::Loop, 508, "loop"),
+            (FetchError::MaxForwards, 400, "max-forwards"),
         ] {
             let failure = Failure::of(&error);
             assert_eq!((failure.status.as_u16(), failure.word), (status, word));

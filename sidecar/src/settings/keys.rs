@@ -195,7 +195,10 @@ fn rows(keys: &[Key], table: &mut String) {
 }
 
 fn collect(prefix: &str, schema: &Value, defaults: &Value, keys: &mut Vec<Key>) {
-    let Some(properties) = structure(schema)["properties"].as_object() else {
+    // The members of an optional structure are documented where they are not optional.
+    let is_structure = schema["type"] == "object";
+    let properties = schema["properties"].as_object();
+    let Some(properties) = properties.filter(|_| is_structure) else {
         keys.push(leaf(prefix, schema, defaults));
         return;
     };
@@ -208,16 +211,6 @@ fn collect(prefix: &str, schema: &Value, defaults: &Value, keys: &mut Vec<Key>) 
         };
         collect(&format!("{prefix}{dot}{name}"), schema, default, keys);
     }
-}
-
-/// The schema itself, or that of what an optional value is when it is there.
-fn structure(schema: &Value) -> &Value {
-    let some = |variants: &'static str| {
-        let variants = schema[variants].as_array()?;
-        let mut there = variants.iter().filter(|one| one["type"] != "null");
-        there.next().filter(|_| there.next().is_none())
-    };
-    some("anyOf").unwrap_or(schema)
 }
 
 fn leaf(name: &str, schema: &Value, default: &Value) -> Key {
@@ -310,6 +303,7 @@ mod tests {
             ("routes[].prefix", "/"),
             ("routes[].host", ""),
             ("routes[].collapse", "true"),
+            ("routes[].cache", ""),
             ("upstreams.<name>.servers", ""),
             ("upstreams.<name>.max_fails", "3"),
             ("upstreams.<name>.fail_timeout", "10s"),
