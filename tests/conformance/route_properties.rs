@@ -351,8 +351,13 @@ proptest! {
 
         // Another node that is given it decides alike.
         let (now, later) = (head.received, head.received + Duration::from_secs(case.resident));
+        let (mut status, mut fields) = (head.status, head.fields.clone());
+        if let Some(part) = head.part {
+            status = StatusCode::PARTIAL_CONTENT;
+            fields.insert("content-range", part.content_range());
+        }
         let copy = StoredHead::from_peer(
-            head.status, head.fields.clone(), head.selecting.clone(), head.carried(now), now, &settings,
+            status, fields, head.selecting.clone(), head.carried(now), now, &settings,
         );
         let (second, tags) = (map(&case.second), copy.tags.clone());
         prop_assert_eq!(

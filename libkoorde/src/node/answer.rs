@@ -189,8 +189,10 @@ impl Answer {
                 fields.insert(name, value.clone());
             }
         }
-        // An Age of 0 on the origin's own answer would only say that a cache was asked.
-        if shared.current_age(now.instant).as_secs() > 0 {
+        // An Age of 0 on the origin's own answer would only say that a cache was asked; on what a
+        // cache had stored it is a MUST (RFC 9111 §4).
+        let is_reused = head.result != CacheResult::Miss;
+        if is_reused || shared.current_age(now.instant).as_secs() > 0 {
             fields.insert(header::AGE, shared.age_field(now.instant));
         }
         let carried = Some(shared.carried(now.instant));

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::Method;
+use http::{Method, header};
 use tokio::time;
 
 use super::{
@@ -256,6 +256,7 @@ impl Inner {
     async fn fill(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
         let may_collapse = reuse::may_collapse(&miss.request.method, &miss.request.fields);
         let may_collapse = may_collapse && miss.collapses && !miss.only_if_cached;
+        let may_collapse = may_collapse && !self.passes_condition(&miss);
         // More than one round: the owners may be gone, the first may have taught us the names in
         // Vary, and what it brought may have been purged on its way.
         for _ in 0..3 {
@@ -311,6 +312,14 @@ impl Inner {
                 Err(Failure::Fetch(error)) => return Err(error),
             }
         }
+    }
+
+    /// Whether a miss goes to the origin with its client's conditions (RFC 9111 §4.3.2).
+    fn passes_condition(&self, miss: &Miss) -> bool {
+        let fields = &miss.request.fields;
+        let is_conditional = fields.contains_key(header::IF_NONE_MATCH)
+            || fields.contains_key(header::IF_MODIFIED_SINCE);
+        is_conditional && miss.stale.is_none() && self.memo.passes_condition(&miss.key)
     }
 
     fn flight(&self, miss: &Miss) -> FlightKey {

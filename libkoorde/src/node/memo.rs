@@ -11,6 +11,8 @@ use crate::policy::{CacheKey, vary};
 const KEYS: u64 = 16_384;
 /// How long the names in Vary are believed without being seen again.
 const VARY_FOR: Duration = Duration::from_secs(3600);
+/// Conditional requests for one key that come closer together than this are worth storing it for.
+const CONDITION_FOR: Duration = Duration::from_secs(60);
 
 /// What collapses: requests of one key that the same variant answers.
 ///
@@ -57,6 +59,8 @@ fn first_half(hash: &blake3::Hash) -> u128 {
 pub(crate) struct Memo {
     vary: Cache<u128, Arc<[HeaderName]>>,
     uncacheable: Cache<u128, ()>,
+    /// Keys whose origin was asked under a client's condition, with nothing stored.
+    conditional: Cache<u128, ()>,
     /// Keys of what is not fetched in slices although its route says so.
     whole: Cache<u128, ()>,
 }
@@ -72,6 +76,10 @@ impl Memo {
             uncacheable: Cache::builder()
                 .max_capacity(KEYS)
                 .time_to_live(uncacheable_for)
+                .build(),
+            conditional: Cache::builder()
+                .max_capacity(KEYS)
+                .time_to_live(CONDITION_FOR)
                 .build(),
             whole: Cache::builder()
                 .max_capacity(KEYS)
@@ -118,6 +126,16 @@ impl Memo {
             self.vary
                 .insert(first_half(&blake3::hash(key.as_bytes())), names);
         }
+    }
+
+    /// Whether a client's conditions go to the origin as they are. Once in a while they do: what the
+    /// client has may be all that anybody wants. From the second on the whole is fetched instead,
+    /// for all, or a key that is only ever asked for under conditions would never be stored.
+    pub(crate) fn passes_condition(&self, key: &CacheKey) -> bool {
+        let entry = self
+            .conditional
+            .entry(first_half(&blake3::hash(key.as_bytes())));
+        entry.or_insert(()).is_fresh()
     }
 
     /// Remembers that a key's response is no good in slices.

@@ -110,10 +110,11 @@ impl<H> Relay<H> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader from the first byte; `None` when the first bytes are gone already.
+    /// A reader from the first byte; `None` when the first bytes are gone already, or when the body
+    /// is known to be cut off: whoever comes after that has not been promised it.
     pub(crate) fn read(self: &Arc<Self>) -> Option<Reader<H>> {
         let mut state = self.state();
-        if state.first > 0 {
+        if state.first > 0 || matches!(state.end, Some(Err(_))) {
             return None;
         }
         let id = state.next_reader;

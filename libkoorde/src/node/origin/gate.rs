@@ -23,12 +23,12 @@ use super::{
     bucket::Bucket,
     budget::{Budget, Slot},
     leases::Leases,
-    retry::retry_after,
 };
 use crate::{
     config::{LimitsConfig, OriginConfig},
     error::FetchError,
     metrics::{Metrics, count},
+    policy::forwarding,
 };
 
 /// Gates that are remembered without need.
@@ -284,7 +284,7 @@ impl Permit {
         let max = self.gate.limits.retry_after_max;
         let mut state = self.gate.state();
         if matches!(status.as_u16(), 429 | 503)
-            && let Some(pause) = retry_after(fields, wall)
+            && let Some(pause) = forwarding::retry_after(fields, wall)
         {
             state.breaker.rest(now, pause.min(max));
         }

@@ -1,11 +1,8 @@
-//! What bounds second attempts: a retry budget, and Retry-After. Pure.
+//! What bounds second attempts. Pure.
 
-use std::time::{Duration, Instant, SystemTime};
-
-use http::{HeaderMap, header};
+use std::time::Instant;
 
 use super::bucket::Bucket;
-use crate::policy::fields::date::HttpDate;
 
 /// Retries a second that are there without any request.
 const RESERVE: u32 = 10;
@@ -46,20 +43,10 @@ impl RetryBudget {
     }
 }
 
-/// The pause that a response asks for (RFC 9110 §10.2.3): seconds, or a date on the wall clock.
-pub(super) fn retry_after(fields: &HeaderMap, wall: SystemTime) -> Option<Duration> {
-    let value = fields.get(header::RETRY_AFTER)?.as_bytes();
-    if !value.is_empty() && value.iter().all(u8::is_ascii_digit) {
-        // More digits than fit are more seconds than anybody waits.
-        let seconds = str::from_utf8(value).ok()?.parse().unwrap_or(u64::MAX);
-        return Some(Duration::from_secs(seconds));
-    }
-    let pause = HttpDate::parse(value, wall)?.since(HttpDate::from(wall));
-    (!pause.is_zero()).then_some(pause)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -86,26 +73,5 @@ mod tests {
             budget.sent();
         }
         assert_eq!((0..1000).filter(|_| budget.retry(now)).count(), 110);
-    }
-
-    #[test]
-    fn retry_after_is_read_as_seconds_or_as_a_date() {
-        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
-        for (value, pause) in [
-            ("120", Some(120)),
-            ("0", Some(0)),
-            ("99999999999999999999999", Some(u64::MAX)),
-            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
-            ("Sun, 06 Nov 1994 08:49:00 GMT", None),
-            ("-1", None),
-            ("1.5", None),
-            ("", None),
-            ("soon", None),
-        ] {
-            let mut fields = HeaderMap::new();
-            fields.insert(header::RETRY_AFTER, value.parse().expect("a field value"));
-            let expected = pause.map(Duration::from_secs);
-            assert_eq!(retry_after(&fields, wall), expected, "{value:?}");
-        }
     }
 }

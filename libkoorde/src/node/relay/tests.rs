@@ -100,6 +100,14 @@ async fn a_passing_body_without_readers_stops_its_writer() {
 }
 
 #[tokio::test]
+async fn who_comes_after_a_body_was_cut_off_does_not_get_it() {
+    let relay = relay();
+    relay.write("a".into(), 1, STALL).await.expect("kept");
+    relay.end(Err(BodyError::Cut("reset".into())));
+    assert!(relay.read().is_none());
+}
+
+#[tokio::test]
 async fn a_cut_body_is_an_error_for_every_reader() {
     let relay = relay();
     let (mut one, mut two) = (relay.read().expect("new"), relay.read().expect("new"));

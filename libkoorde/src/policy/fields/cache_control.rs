@@ -163,6 +163,8 @@ pub(super) enum Argument<'a> {
     /// A token, or what is between the quotes: "recipients ought to accept both
     /// forms" (§5.2).
     Value(&'a [u8]),
+    /// What is between the quotes, with quoted pairs in it (RFC 9110 §5.6.4).
+    Escaped(&'a [u8]),
     /// Neither.
     Malformed,
 }
@@ -171,6 +173,11 @@ impl Argument<'_> {
     fn seconds(&self) -> Option<u32> {
         match self {
             Argument::Value(value) => delta_seconds(value),
+            Argument::Escaped(inside) => {
+                // No backslash can be escaped in a number, so that each goes is enough.
+                let digits = inside.iter().copied().filter(|&byte| byte != b'\\');
+                delta_seconds(&digits.collect::<Vec<_>>())
+            }
             Argument::None | Argument::Malformed => None,
         }
     }
@@ -236,10 +243,23 @@ fn split(member: &[u8]) -> (&[u8], Argument<'_>) {
         [b'"', inside @ .., b'"'] if !inside.contains(&b'"') && !inside.contains(&b'\\') => {
             Argument::Value(inside)
         }
+        [b'"', inside @ .., b'"'] if is_escaped(inside) => Argument::Escaped(inside),
         token if is_token(token) => Argument::Value(token),
         _ => Argument::Malformed,
     };
     (trim(name), argument)
+}
+
+/// Whether every quote in it, and the last byte, is part of a quoted pair or none.
+fn is_escaped(mut inside: &[u8]) -> bool {
+    loop {
+        inside = match inside {
+            [] => return true,
+            [b'\\', _, rest @ ..] => rest,
+            [b'\\' | b'"', ..] => return false,
+            [_, rest @ ..] => rest,
+        };
+    }
 }
 
 /// Of two values the stricter, RFC 9111 §4.2.1: "either the first occurrence
