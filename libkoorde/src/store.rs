@@ -11,7 +11,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -24,6 +24,9 @@ use crate::{
 };
 
 mod parts;
+
+/// What two ages that were read from Date may differ by for one moment.
+const DATE_ERROR: Duration = Duration::from_secs(2);
 
 /// Largest piece of a stored body, in bytes: small enough to be written without a copy.
 const BLOCK: usize = 256 << 10;
@@ -106,9 +109,21 @@ impl Stored {
         Self::new(head, copies, born)
     }
 
-    /// When the origin made it, as far as its age tells.
-    fn made(&self) -> Option<Instant> {
-        self.head.received.checked_sub(self.head.initial_age)
+    /// Whether the origin made it after the other one. Ages read from Date are off by a second and
+    /// more; what is closer together than that goes by which of the two came here later.
+    fn is_newer(&self, other: &Self) -> bool {
+        let made = |stored: &Self| stored.head.received.checked_sub(stored.head.initial_age);
+        let Some((ours, others)) = made(self).zip(made(other)) else {
+            return self.head.received > other.head.received;
+        };
+        match (
+            ours.checked_duration_since(others),
+            others.checked_duration_since(ours),
+        ) {
+            (Some(ahead), _) if ahead > DATE_ERROR => true,
+            (_, Some(behind)) if behind > DATE_ERROR => false,
+            _ => self.head.received > other.head.received,
+        }
     }
 
     fn weight(&self) -> u64 {
@@ -255,7 +270,7 @@ impl Store {
         let verdict = self.judge(key, &stored);
         let is_better = |old: &Arc<Stored>| match self.judge(key, old).cmp(&verdict) {
             Ordering::Less => true,
-            Ordering::Equal => old.head.part == stored.head.part && old.made() > stored.made(),
+            Ordering::Equal => old.head.part == stored.head.part && old.is_newer(&stored),
             Ordering::Greater => false,
         };
         if verdict == Verdict::Hard || all.iter().any(|old| same(old) && is_better(old)) {

@@ -164,7 +164,7 @@ impl Cache for Doors {
         let timeout = asked_for - (asked_for / 10).min(Duration::from_millis(200));
         let timeout = timeout.min(self.node.config.fetch.timeout);
         let mut request = wire::request(asked).map_err(Status::invalid_argument)?;
-        let (passes, mut interim) = mpsc::channel(MAX_INTERIM);
+        let (passes, interim) = mpsc::channel(MAX_INTERIM);
         request.interim = Some(Interim::new(move |status, fields| {
             // Full only after as many as are allowed.
             let _ = passes.try_send(wire::interim_part(status, fields));
@@ -180,16 +180,26 @@ impl Cache for Doors {
             }
         };
         let mut answer: Answering = Box::pin(answer.instrument(span));
-        // As long as nothing interim comes, the reply begins with the answer: one write.
+        let mut parts = Parts {
+            interim,
+            answer: None,
+            replies: None,
+        };
         let first = tokio::select! {
             biased;
-            answer = &mut answer => return Ok(Response::new(replies(answer, received)?)),
-            Some(first) = interim.recv() => first,
-        };
-        let parts = Parts {
-            interim,
-            answer: Some((answer, received)),
-            replies: None,
+            answer = &mut answer => {
+                let replies = replies(answer, received)?;
+                // As long as nothing interim came, the reply begins with the answer: one write.
+                let Ok(first) = parts.interim.try_recv() else {
+                    return Ok(Response::new(replies));
+                };
+                parts.replies = Some(replies);
+                first
+            }
+            Some(first) = parts.interim.recv() => {
+                parts.answer = Some((answer, received));
+                first
+            }
         };
         let rest = stream::unfold(parts, Parts::next);
         Ok(Response::new(Box::pin(

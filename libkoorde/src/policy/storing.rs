@@ -8,6 +8,7 @@ use super::freshness::{self, Control, Freshness, Lifetime};
 use super::stored::StalePolicy;
 use super::{Exchange, Selecting, SetCookie, Settings, StoredHead, Tags, parts, vary};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header, response};
+use std::time::Duration;
 
 /// Decides whether a response may be stored, and makes what is stored of its head.
 ///
@@ -192,11 +193,16 @@ fn is_ever_reusable(
     let etag = fields.get(header::ETAG);
     let validator = etag.is_some_and(|tag| EntityTag::parse(tag.as_bytes()).is_some())
         || fields.contains_key(header::LAST_MODIFIED);
-    let usable = lifetime.duration() > fresh.initial_age
+    // Date counts whole seconds: what has `max-age=1` may seem to be over when it comes.
+    let granted = lifetime.duration();
+    let usable = granted > Duration::ZERO && granted + DATE_RESOLUTION > fresh.initial_age
         || d.stale_while_revalidate.is_some()
         || d.stale_if_error.is_some();
     validator || usable && !d.no_cache
 }
+
+/// What an age that was read from Date may be off by.
+const DATE_RESOLUTION: Duration = Duration::from_secs(1);
 
 /// Whether Set-Cookie would be among the stored fields.
 fn keeps_cookie(fields: &HeaderMap, control: &Control) -> bool {

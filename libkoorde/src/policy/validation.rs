@@ -9,13 +9,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, response};
 /// Makes a request conditional on a stored response, §4.3.1: sends its validators
 /// in place of the client's conditions, which are answered from the outcome.
 ///
-/// Range goes too: what is validated is the representation. So it is for a stored
-/// part, for which a 304 says that its bytes are still good, and a 200 brings the
-/// whole in its place: with Range and If-None-Match together a 206 could come that
-/// belongs to neither.
+/// Range goes too: what is validated is the representation. For a stored part it
+/// stays, since If-None-Match is evaluated before Range (RFC 9110 §13.2.2): a 304
+/// says that its bytes are still good, a 206 brings those of what is there now, and
+/// nobody who wants ten bytes waits for all. But only if the part has an entity tag:
+/// If-Modified-Since is for requests that are "not for a subrange" (§4.3.1); and not
+/// together with If-Range, which asks for the whole where the part has changed.
 ///
 /// Returns false if the stored response has no validator; the request is then an
-/// ordinary one. For a part it keeps its Range: nothing is won by asking for more.
+/// ordinary one.
 pub fn conditional(fields: &mut HeaderMap, stored: &StoredHead) -> bool {
     for name in [
         header::IF_NONE_MATCH,
@@ -25,16 +27,17 @@ pub fn conditional(fields: &mut HeaderMap, stored: &StoredHead) -> bool {
     ] {
         fields.remove(name);
     }
-    if stored.part.is_none() || stored.has_validator() {
+    let is_tagged = stored.etag().is_some();
+    let wants_whole = fields.contains_key(header::IF_RANGE) || !is_tagged;
+    if stored.part.is_none() || stored.has_validator() && wants_whole {
         fields.remove(header::IF_RANGE);
         fields.remove(header::RANGE);
     }
-    if stored.etag().is_some()
-        && let Some(etag) = stored.fields.get(header::ETAG)
-    {
+    let for_subrange = is_tagged && fields.contains_key(header::RANGE);
+    if is_tagged && let Some(etag) = stored.fields.get(header::ETAG) {
         fields.insert(header::IF_NONE_MATCH, etag.clone());
     }
-    if let Some(modified) = stored.last_modified() {
+    if let Some(modified) = stored.last_modified().filter(|_| !for_subrange) {
         fields.insert(header::IF_MODIFIED_SINCE, modified.clone());
     }
     stored.has_validator()

@@ -246,3 +246,20 @@ fn a_key_holds_so_many_variants_and_no_more() {
     let variants = get(&store, &key(0)).expect("kept").all.len();
     assert!(variants <= MAX_VARIANTS, "{variants}");
 }
+
+/// Date counts seconds: the successor may have been sent in the same second as its predecessor, and
+/// received in the next.
+#[test]
+fn a_successor_whose_date_makes_it_seem_a_second_older_takes_its_place() {
+    let store = store(1 << 20);
+    let mut new = Arc::into_inner(stored(2, 0)).expect("nobody else has it");
+    let old = stored(1, 0);
+    let now = old.head.received;
+    new.head.received = old.head.received + Duration::from_millis(50);
+    new.head.initial_age = Duration::from_secs(1);
+    for stored in [old, Arc::new(new)] {
+        let settings = Settings::default();
+        store.put(&key(0), stored, &settings).expect("small");
+    }
+    assert_eq!(store.get(&key(0), now).expect("kept").all[0].length, 2);
+}
