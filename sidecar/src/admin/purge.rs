@@ -1,7 +1,7 @@
 //! `POST /purge` and `DELETE /purge`: what is named there is purged on every node; the answer is a
 //! receipt.
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use libkoorde::{Kind, PurgeRequest, Scope, policy::Target};
 use tracing::{info, warn};
 
@@ -14,13 +14,51 @@ use crate::http::{
 /// reached. The query says what: one of `url=`, `tag=`, `group=` with `origin=`, `prefix=`, `host=`
 /// (beside `tag=`: only of that host), `all=true`; and `hard=true`, `tenant=`.
 pub(crate) async fn purge<B>(state: &State, request: &Request<B>, accept: &Accept) -> Answer {
-    let answer = match asked(state, request) {
+    let asked = asked(state, request);
+    carry_out(state, request.method(), asked, accept).await
+}
+
+/// Answers the method PURGE at a client's door: the target is purged on every node, every variant
+/// of it. `Koorde-Purge: hard` makes it a hard one.
+pub(crate) async fn method(
+    state: &State,
+    target: Target,
+    fields: &HeaderMap,
+    accept: &Accept,
+) -> Answer {
+    let asked = permitted(state, fields).and_then(|()| {
+        let kind = match fields.get("koorde-purge").map(HeaderValue::as_bytes) {
+            None | Some(b"soft") => Kind::Soft,
+            Some(b"hard") => Kind::Hard,
+            Some(other) => {
+                let other = String::from_utf8_lossy(other);
+                let message = format!("Koorde-Purge: {other:.100?}: must be soft or hard");
+                return Err(Failure::bad_request(message));
+            }
+        };
+        Ok(PurgeRequest {
+            scope: Scope::Url(target),
+            kind,
+            tenant: None,
+        })
+    });
+    let purge = Method::from_bytes(b"PURGE").expect("a token");
+    carry_out(state, &purge, asked, accept).await
+}
+
+async fn carry_out(
+    state: &State,
+    method: &Method,
+    asked: Result<PurgeRequest, Failure>,
+    accept: &Accept,
+) -> Answer {
+    let mut answer = match asked {
         Ok(purge) => {
             let receipt = state.node.purge(&purge).await;
             // Who did what, and who took part: for whoever asks later.
             info!(
                 audit = "purge",
-                method = request.method().as_str(),
+                method = method.as_str(),
                 scope = receipt.scope,
                 kind = receipt.kind.as_str(),
                 generation = receipt.generation,
@@ -44,7 +82,6 @@ pub(crate) async fn purge<B>(state: &State, request: &Request<B>, accept: &Accep
             refused(&failure, accept)
         }
     };
-    let mut answer = answer;
     answer
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -71,13 +108,18 @@ fn asked<B>(state: &State, request: &Request<B>) -> Result<PurgeRequest, Failure
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Failure::new(status, "method", message));
     }
-    if let Some(token) = &state.token
-        && !token.is_in(request.headers())
-    {
-        let message = "a purge needs the token of admin.token_file".to_owned();
-        return Err(Failure::new(StatusCode::UNAUTHORIZED, "token", message));
-    }
+    permitted(state, request.headers())?;
     read(request.uri().query().unwrap_or_default()).map_err(Failure::bad_request)
+}
+
+fn permitted(state: &State, fields: &HeaderMap) -> Result<(), Failure> {
+    match &state.token {
+        Some(token) if !token.is_in(fields) => {
+            let message = "a purge needs the token of admin.token_file".to_owned();
+            Err(Failure::new(StatusCode::UNAUTHORIZED, "token", message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The parameters of a query, each at most once.

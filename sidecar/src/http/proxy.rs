@@ -18,7 +18,7 @@ use super::{
     respond::{Answer, Failure},
     upload::Upload,
 };
-use crate::telemetry::otlp;
+use crate::{admin, telemetry::otlp};
 
 static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 static CACHE_STATUS: LazyLock<HeaderName> =
@@ -37,6 +37,9 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
+    if state.http.purge && request.method().as_str() == "PURGE" {
+        return admin::purge_method(state, target, request.headers(), accept).await;
+    }
     let began = Instant::now();
     let span = match &state.propagation {
         Some(propagation) => otlp::server_span(request.method(), request.headers(), propagation),

@@ -14,6 +14,10 @@ use super::{bound, seconds};
 pub struct HttpSettings {
     /// Where clients connect. Port 0 lets the system choose.
     pub listen: SocketAddr,
+    /// Whether the method PURGE purges its target on every node, `Koorde-Purge: hard` beside it for a
+    /// hard one; with `admin.token_file` it needs the token. Off: it is an unknown method, for the
+    /// origin.
+    pub purge: bool,
     /// TLS, if both files are given.
     pub tls: TlsSettings,
     /// Connections open at once, 1–1000000. One more is closed at once and counted.
@@ -66,6 +70,7 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
+            purge: false,
             tls: TlsSettings::default(),
             max_connections: 10_000,
             max_connections_per_client: 1_000,
