@@ -84,14 +84,7 @@ impl Stored {
 
     /// The same in buffers of its own size. What came from a connection are slices of its read
     /// buffers, and one small slice would keep hundreds of kilobytes alive that nobody counts.
-    pub(crate) fn compact(mut head: StoredHead, chunks: &[Bytes], born: u64) -> Self {
-        for value in head.fields.values_mut() {
-            let is_sensitive = value.is_sensitive();
-            if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
-                copy.set_sensitive(is_sensitive);
-                *value = copy;
-            }
-        }
+    pub(crate) fn compact(head: StoredHead, chunks: &[Bytes], born: u64) -> Self {
         let mut copies = Vec::new();
         let mut left: usize = chunks.iter().map(Bytes::len).sum();
         let mut block = Vec::with_capacity(left.min(BLOCK));
@@ -106,7 +99,19 @@ impl Stored {
                 }
             }
         }
-        Self::new(head, copies, born)
+        Self::of_head(head, copies, born)
+    }
+
+    /// A body of its own buffers under a head that has just come, which gets such buffers, too.
+    pub(crate) fn of_head(mut head: StoredHead, chunks: Vec<Bytes>, born: u64) -> Self {
+        for value in head.fields.values_mut() {
+            let is_sensitive = value.is_sensitive();
+            if let Ok(mut copy) = HeaderValue::from_bytes(value.as_bytes()) {
+                copy.set_sensitive(is_sensitive);
+                *value = copy;
+            }
+        }
+        Self::new(head, chunks, born)
     }
 
     /// Whether the origin made it after the other one. Ages read from Date are off by a second and
@@ -255,6 +260,8 @@ impl Store {
     /// newer: a slow body may end after a reload has brought its successor. What a purge took stands
     /// in nobody's way, and what was purged on its way here in the place of nothing better.
     ///
+    /// Whether it was kept.
+    ///
     /// # Errors
     /// It takes more than [`Store::ceiling`] by itself.
     pub(crate) fn put(
@@ -262,7 +269,7 @@ impl Store {
         key: &CacheKey,
         stored: Arc<Stored>,
         settings: &Settings,
-    ) -> Result<(), TooLarge> {
+    ) -> Result<bool, TooLarge> {
         let _writer = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
         let old = self.cache.get(key);
         let mut all: Vec<_> = old.map(|old| old.all.clone()).unwrap_or_default();
@@ -274,7 +281,7 @@ impl Store {
             Ordering::Greater => false,
         };
         if verdict == Verdict::Hard || all.iter().any(|old| same(old) && is_better(old)) {
-            return Ok(());
+            return Ok(false);
         }
         all.retain(|old| match self.judge(key, old) {
             Verdict::Clean => true,
@@ -300,7 +307,7 @@ impl Store {
         // Applied at once: moka's own sum goes wrong for good when an update and a removal of one
         // key wait in its queue together (0.12.16; the property test below finds it in seconds).
         self.cache.run_pending_tasks();
-        Ok(())
+        Ok(true)
     }
 
     /// Lets moka catch up until `weight` fits. It always does, since moka keeps to nine tenths;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use koorde_proto::cache::v1::{InspectReply, InspectRequest, Variant};
 
 use super::{
@@ -115,6 +115,12 @@ impl Inner {
     }
 
     pub(crate) async fn explain(&self, request: &Request) -> Explanation {
+        let rules = self.routes.find(&request.target);
+        let mut prepared = request.clone();
+        rules.prepare(&mut prepared);
+        let bypasses = rules.bypass.applies(&prepared.target, &prepared.fields);
+        self.slice_of(&mut prepared);
+        let request = &prepared;
         let key = self.key(request);
         let id = self.hasher.key_id(key.as_bytes());
         let view = self.view.load_full();
@@ -139,13 +145,7 @@ impl Inner {
             _ => Ok(self.inspect(request)),
         };
         let now = clock::now();
-        let hot = self.hot.get(&key, now.instant);
-        let hot_copy = hot.is_some_and(|hot| {
-            matches!(
-                super::miss::decide(request, Some(&hot), now),
-                Reuse::Fresh { .. }
-            )
-        });
+        let hot_copy = !ours && self.hot_copy(request, &key, now).is_some();
         let mut explanation = Explanation {
             url: request.target.to_string(),
             key: format!("{:032x}", id.0),
@@ -159,6 +159,11 @@ impl Inner {
             hot_copy,
             ..Explanation::default()
         };
+        if bypasses {
+            explanation.next = Forward::Bypass.as_str().to_owned();
+            explanation.because = "its route keeps it out of the cache".to_owned();
+            return explanation;
+        }
         match inspected {
             Ok(reply) => self.judge(request, &mut explanation, reply, now.instant),
             Err(why) => {
@@ -176,6 +181,7 @@ impl Inner {
             cluster: self.cluster.clone(),
             target: request.target.to_string(),
             fields: wire::fields(&request.fields),
+            slice: request.slice.map_or(0, |slice| slice.saturating_add(1)),
         };
         self.peers
             .inspect(owner.addr, request, ASK)
@@ -204,7 +210,19 @@ impl Inner {
             .collect();
         explanation.filling = reply.filling;
         explanation.uncacheable = reply.uncacheable;
-        let reuse = reuse::decide(&request.method, &request.fields, &heads, now);
+        let reuse = match reuse::decide(&request.method, &request.fields, &heads, now) {
+            // As `miss::decide`: what a soft purge took is asked about first.
+            Reuse::Fresh { index } | Reuse::StaleWhileRevalidate { index }
+                if reply
+                    .variants
+                    .get(index)
+                    .is_some_and(|variant| variant.purged) =>
+            {
+                let forward = Forward::Stale;
+                Reuse::Validate { index, forward }
+            }
+            reuse => reuse,
+        };
         let (next, because) = if explanation.hot_copy {
             ("hit", "this node has a fresh hot copy of it".to_owned())
         } else {
@@ -217,7 +235,7 @@ impl Inner {
 
 fn head_of(variant: &Variant, settings: &Settings, now: Instant) -> Option<StoredHead> {
     let status = u16::try_from(variant.status).ok()?;
-    let fields = wire::field_map(variant.fields.clone()).ok()?;
+    let mut fields = wire::field_map(variant.fields.clone()).ok()?;
     let selecting = variant.selecting.iter().map(|field| {
         let name = http::HeaderName::from_bytes(field.name.as_bytes()).ok()?;
         Some((
@@ -230,7 +248,13 @@ fn head_of(variant: &Variant, settings: &Settings, now: Instant) -> Option<Store
         age: Duration::from_millis(variant.age_ms),
         lifetime: Duration::from_millis(variant.lifetime_ms),
     };
-    let status = http::StatusCode::from_u16(status).ok()?;
+    let mut status = StatusCode::from_u16(status).ok()?;
+    if !variant.content_range.is_empty() {
+        // As a part travels: as the 206 that it was.
+        status = StatusCode::PARTIAL_CONTENT;
+        let range = HeaderValue::try_from(&variant.content_range).ok()?;
+        fields.insert(header::CONTENT_RANGE, range);
+    }
     Some(StoredHead::from_peer(
         status, fields, selecting, carried, now, settings,
     ))

@@ -177,7 +177,12 @@ impl Inner {
         Answer::from_stored(request, stored, outcome, Vec::new(), &member, now)
     }
 
-    fn hot_copy(&self, request: &Request, key: &CacheKey, now: Now) -> Option<Arc<Stored>> {
+    pub(crate) fn hot_copy(
+        &self,
+        request: &Request,
+        key: &CacheKey,
+        now: Now,
+    ) -> Option<Arc<Stored>> {
         let variants = self.hot.get(key, now.instant)?;
         let Reuse::Fresh { index } = decide(request, Some(&variants), now) else {
             return None;
@@ -236,8 +241,11 @@ impl Inner {
         let Joined::Leads(value, landing) = self.flights.join(&flight, start) else {
             return;
         };
+        // A HEAD's answer would renew nothing, and say nothing of what a GET may wait for.
+        let mut request = request.clone();
+        request.method = Method::GET;
         let miss = Miss {
-            request: request.clone(),
+            request,
             key: key.clone(),
             route: Arc::clone(route),
             stale: Some(stale),
@@ -249,7 +257,7 @@ impl Inner {
             collapses: true,
             deadline: clock::now().instant + self.config.fetch.timeout,
         };
-        self.start(miss, value, Some(landing), flight);
+        self.start(miss.for_everybody(), value, Some(landing), flight);
     }
 
     /// Joins the fill of this request, or starts it, and answers from it.
@@ -289,6 +297,8 @@ impl Inner {
                     miss.after = miss.after.max(purged.unwrap_or(0));
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
+                // Somebody else's forged field, for all we know.
+                Err(Failure::Fetch(FetchError::Loop)) if !leads => break,
                 Err(Failure::Fetch(error)) => return Err(error),
             }
         }

@@ -33,9 +33,10 @@ use crate::{
     metrics::count,
     outcome::{CacheResult, Tier},
     policy::{
-        Exchange, HeadUpdate, Reuse, StoredHead, fields::connection, reuse, storing, validation,
+        Exchange, HeadUpdate, Reuse, StoredHead, fields::connection, range, reuse, storing,
+        validation,
     },
-    store::{Store, Stored},
+    store::{Store, Stored, TooLarge},
 };
 
 /// What the waiters of one fill share.
@@ -101,7 +102,7 @@ impl Fill {
         async {
             // The second look-up: between our first one and joining the flight, the last fill of
             // this key may have stored its response and landed.
-            if self.collapses && self.is_answered_by_store() {
+            if (self.collapses || self.miss.stale.is_some()) && self.is_answered_by_store() {
                 return;
             }
             if !self.miss.owners.is_empty() {
@@ -132,23 +133,32 @@ impl Fill {
 
     fn is_answered_by_store(&mut self) -> bool {
         let now = clock::now();
-        let Some(variants) = self.node.store.get(&self.miss.key, now.instant) else {
-            return false;
-        };
-        match decide(&self.miss.request, Some(&variants), now) {
-            Reuse::Fresh { index } => {
-                let Some(stored) = variants.all.get(index) else {
-                    return false;
-                };
-                self.publish_stored(Arc::clone(stored), CacheResult::Hit, None);
-                true
+        let (node, key) = (&self.node, &self.miss.key);
+        let ours = self.miss.owners.is_empty();
+        // As in the first look-up: what we hold of another's key may have been made stale without us.
+        let variants = node.store.get(key, now.instant);
+        let variants = variants.filter(|variants| ours || node.is_among_owners(key, variants));
+        let reuse = decide(&self.miss.request, variants.as_deref(), now);
+        let stored = |index: usize| variants.as_ref().and_then(|v| v.all.get(index)).cloned();
+        match reuse {
+            Reuse::Fresh { index }
+                if self.collapses
+                    && let Some(stored) = stored(index) =>
+            {
+                self.publish_stored(stored, CacheResult::Hit, None);
+                return true;
             }
-            Reuse::Validate { index, .. } if self.miss.owners.is_empty() => {
-                self.miss.stale = variants.all.get(index).cloned();
-                false
+            // What the first look-up found may have been purged meanwhile.
+            Reuse::Fresh { index }
+            | Reuse::Validate { index, .. }
+            | Reuse::StaleWhileRevalidate { index }
+                if ours =>
+            {
+                self.miss.stale = stored(index);
             }
-            _ => false,
+            _ => self.miss.stale = None,
         }
+        false
     }
 
     async fn ask_origin(&mut self) {
@@ -231,6 +241,7 @@ impl Fill {
         let mut storable = decide(&answer.head, &answer.exchange)?;
         if request.slice.is_some() && answer.head.status == StatusCode::OK {
             // The whole in answer to a range: its place is not under the key of a slice.
+            self.node.mark_whole(request);
             return None;
         }
         self.jitter(&mut storable);
@@ -260,7 +271,12 @@ impl Fill {
     ) {
         let fields = self.miss.request.fields.clone();
         let settings = &self.miss.route.policy;
-        match validation::freshen(&stale.head, &fields, &answer.head, exchange, settings) {
+        let fresh = validation::freshen(&stale.head, &fields, &answer.head, exchange, settings);
+        // The 304 may have changed what an If-Range is compared with: then the part is no answer.
+        let is_enough = |head: &StoredHead| {
+            head.part.is_none() || range::is_within_part(&Method::GET, &fields, head)
+        };
+        match fresh.filter(is_enough) {
             Some(mut head) => {
                 self.jitter(&mut head);
                 count(&self.node.metrics.fills, "freshened");
@@ -300,6 +316,10 @@ impl Fill {
         else {
             return;
         };
+        if stored.purged {
+            // A HEAD says too little to bring back what somebody has declared stale.
+            return;
+        }
         match validation::head_update(
             &stored.head,
             &request.fields,
@@ -405,17 +425,18 @@ impl Fill {
 
     /// A stored response under a new head that this fill has brought.
     fn stored(&self, head: StoredHead, stored: &Stored) -> Stored {
-        Stored::new(head, stored.chunks.clone(), self.flight.born)
+        Stored::of_head(head, stored.chunks.clone(), self.flight.born)
     }
 
     fn keep(&self, store: &Store, stored: &Arc<Stored>) -> bool {
-        let kept = store
-            .put(&self.miss.key, Arc::clone(stored), &self.miss.route.policy)
-            .is_ok();
-        if kept {
-            self.node.metrics.stores.inc();
-        } else {
+        let settings = &self.miss.route.policy;
+        let put = store.put(&self.miss.key, Arc::clone(stored), settings);
+        if put == Err(TooLarge) {
             debug!(bytes = stored.length, "Too large for the store.");
+        }
+        let kept = put == Ok(true);
+        if kept && std::ptr::eq(store, &self.node.store) {
+            self.node.metrics.stores.inc();
         }
         kept
     }
@@ -434,7 +455,7 @@ impl Fill {
             result,
             tier: Tier::Local,
             fwd_status,
-            kept: result == CacheResult::Validated,
+            kept: result == CacheResult::Validated && stored.head.refused().is_none(),
             via: Vec::new(),
             detail: self.miss.detail,
         };

@@ -17,7 +17,11 @@ use super::{
 };
 use crate::{
     outcome::{CacheResult, Tier},
-    policy::{Carried, Selecting, StoredHead, fields::connection, vary},
+    policy::{
+        Carried, Selecting, StoredHead,
+        fields::{cache_control::RequestDirectives, connection},
+        vary,
+    },
     ring::protocol::Member,
 };
 
@@ -132,6 +136,7 @@ impl Fill {
                 .request
                 .slice
                 .map_or(0, |slice| slice.saturating_add(1)),
+            http2: self.miss.request.version == http::Version::HTTP_2,
             timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             mode: mode.into(),
             traceparent: text("traceparent").to_owned(),
@@ -191,11 +196,19 @@ impl Fill {
         });
         let fits = content_length(&head.fields).is_none_or(|length| length <= store.ceiling());
         let is_get = self.miss.request.method == http::Method::GET;
+        let fields = &self.miss.request.fields;
         let keeps = is_get
+            && !RequestDirectives::read(fields).no_store
             && fits
             && store.capacity() > 0
             && shared.as_ref().is_some_and(|s| s.is_fresh(now));
-        if head.result != CacheResult::Stale && head.status != http::StatusCode::NOT_MODIFIED {
+        let is_told = match head.result {
+            CacheResult::Miss | CacheResult::Validated => true,
+            // Stale by this client's leave says nothing of others.
+            CacheResult::Hit => shared.as_ref().is_some_and(|shared| shared.is_fresh(now)),
+            _ => false,
+        };
+        if is_told && head.status != http::StatusCode::NOT_MODIFIED {
             self.learn(head.status, shared.as_ref());
         }
         self.announce(keeps);

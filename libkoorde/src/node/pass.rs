@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
+use tokio::sync::oneshot;
 use tracing::{Instrument, info_span};
 
 use super::{
@@ -28,7 +29,18 @@ impl Inner {
         request: Request,
         body: RequestBody,
     ) -> Result<Answer, FetchError> {
-        let answer = self.ask_origin_alone(request, body).await;
+        let answer = if invalidation::is_safe(&request.method) {
+            self.ask_origin_alone(request, body).await
+        } else {
+            // What was sent may change things although its client is gone: then what is stored of
+            // them has to go all the same.
+            let (done, answer) = oneshot::channel();
+            let node = Arc::clone(self);
+            self.tasks.spawn(async move {
+                let _gone = done.send(node.ask_origin_alone(request, body).await);
+            });
+            answer.await.unwrap_or(Err(FetchError::Stopping))
+        };
         let result = answer
             .as_ref()
             .map_or(CacheResult::Error, |answer| answer.outcome.result);

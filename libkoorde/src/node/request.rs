@@ -44,7 +44,9 @@ impl Request {
 /// Takes interim responses (RFC 9110 §15.2) as they come: called before the final response's head
 /// is there, maybe from another task, and must not block.
 #[derive(Clone)]
-pub struct Interim(Arc<dyn Fn(StatusCode, &HeaderMap) + Send + Sync>);
+pub struct Interim(Arc<Take>);
+
+type Take = dyn Fn(StatusCode, &HeaderMap) + Send + Sync;
 
 impl Interim {
     /// Hands every interim response to `take`.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::Request;
 use crate::{
     config::{Config, RouteConfig},
-    policy::{Bypass, CacheKey, KeyRules, Settings, Target, encoding, forwarding},
+    policy::{
+        Bypass, CacheKey, KeyRules, Settings, Target, encoding, fields::connection, forwarding,
+    },
 };
 
 /// The rules of one route.
@@ -114,6 +116,9 @@ impl Route {
     /// Changes a client's request before anything is decided about it, so that what is looked up is
     /// what is sent.
     pub(crate) fn prepare(&self, request: &mut Request) {
+        // Also what the client's Connection names: the origin will not see it, so it must not choose
+        // a variant.
+        connection::strip_request(&mut request.fields);
         if self.normalise_encoding {
             encoding::normalise_accept_encoding(&mut request.fields);
         }

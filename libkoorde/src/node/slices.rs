@@ -58,13 +58,34 @@ impl Inner {
                 // The origin does not answer Range: from now on as a whole.
                 self.memo.mark_whole(&key);
             }
-            return Some(Ok(answer));
+            // Beyond the end, or empty: what that means depends on the client's conditions and on
+            // whether it asked for a range at all.
+            let is_beyond = answer.status == StatusCode::RANGE_NOT_SATISFIABLE;
+            return (!is_beyond).then_some(Ok(answer));
         }
         let Some(of) = Of::read(&answer.fields, first, size) else {
             self.memo.mark_whole(&key);
             return None;
         };
         Some(Ok(self.compose(request, route, of, answer, timeout)))
+    }
+
+    /// Makes a request the one for the first slice that it needs, if it is answered from slices.
+    pub(crate) fn slice_of(&self, request: &mut Request) {
+        let size = self.routes.find(&request.target).slice;
+        if let Some(size) = size.filter(|_| may_slice(request))
+            && !self.memo.is_whole(&self.key(request))
+        {
+            let number = range::first_byte(&request.fields).unwrap_or(0) / size;
+            ask_for(request, number, size, false);
+        }
+    }
+
+    /// Remembers that what this slice is of does not come in slices.
+    pub(crate) fn mark_whole(&self, slice: &Request) {
+        let mut whole = slice.clone();
+        whole.slice = None;
+        self.memo.mark_whole(&self.key(&whole));
     }
 
     /// Asks for one slice, as a client would ask for a range.
@@ -77,25 +98,7 @@ impl Inner {
         timeout: Duration,
     ) -> Fetching {
         let mut request = request.clone();
-        for name in [
-            header::IF_NONE_MATCH,
-            header::IF_MODIFIED_SINCE,
-            header::IF_RANGE,
-        ] {
-            request.fields.remove(name);
-        }
-        let (start, end) = (
-            number.saturating_mul(size),
-            number.saturating_add(1).saturating_mul(size),
-        );
-        let range = format!("bytes={start}-{}", end.saturating_sub(1));
-        let range = HeaderValue::try_from(range).expect("digits are a value");
-        request.fields.insert(header::RANGE, range);
-        if anew {
-            let anew = HeaderValue::from_static("no-cache");
-            request.fields.append(header::CACHE_CONTROL, anew);
-        }
-        request.slice = Some(number);
+        ask_for(&mut request, number, size, anew);
         let node = Arc::clone(self);
         Box::pin(async move { node.answer(request, Hop::Client, timeout).await })
     }
@@ -170,7 +173,7 @@ impl Inner {
             current: (wanted == of.number).then_some(first.body),
             skip: start - wanted * of.size,
             left: end - start,
-            in_slice: (wanted == of.number).then(|| of.length()).unwrap_or(0),
+            in_slice: if wanted == of.number { of.length() } else { 0 },
             next: None,
             first: of.number,
             number: wanted,
@@ -179,6 +182,29 @@ impl Inner {
         });
         answer
     }
+}
+
+/// Makes a request one for slice `number`, past the stores if it shall be had `anew`.
+fn ask_for(request: &mut Request, number: u64, size: u64, anew: bool) {
+    for name in [
+        header::IF_NONE_MATCH,
+        header::IF_MODIFIED_SINCE,
+        header::IF_RANGE,
+    ] {
+        request.fields.remove(name);
+    }
+    let (start, end) = (
+        number.saturating_mul(size),
+        number.saturating_add(1).saturating_mul(size),
+    );
+    let range = format!("bytes={start}-{}", end.saturating_sub(1));
+    let range = HeaderValue::try_from(range).expect("digits are a value");
+    request.fields.insert(header::RANGE, range);
+    if anew {
+        let anew = HeaderValue::from_static("no-cache");
+        request.fields.append(header::CACHE_CONTROL, anew);
+    }
+    request.slice = Some(number);
 }
 
 /// What can be answered by ranges of a response that all may share.
@@ -262,7 +288,7 @@ pub(crate) struct Slices {
 
 enum Next {
     Fetching(Fetching),
-    Here(Result<Answer, FetchError>),
+    Here(Box<Result<Answer, FetchError>>),
 }
 
 impl Slices {
@@ -329,7 +355,7 @@ impl Slices {
             .take()
             .unwrap_or_else(|| self.fetch(self.number, false));
         let answer = match next {
-            Next::Here(answer) => answer,
+            Next::Here(answer) => *answer,
             Next::Fetching(mut fetching) => match fetching.as_mut().poll(cx) {
                 Poll::Ready(answer) => answer,
                 Poll::Pending => {
@@ -371,7 +397,7 @@ impl Slices {
             .unwrap_or_else(|| self.fetch(self.number + 1, false));
         self.next = Some(match next {
             Next::Fetching(mut fetching) => match fetching.as_mut().poll(cx) {
-                Poll::Ready(answer) => Next::Here(answer),
+                Poll::Ready(answer) => Next::Here(Box::new(answer)),
                 Poll::Pending => Next::Fetching(fetching),
             },
             here => here,

@@ -82,13 +82,18 @@ pub(crate) fn request(asked: proto::FetchRequest) -> Result<Request, String> {
     };
     let mut request = Request::new(method, target, field_map(asked.fields)?);
     request.slice = asked.slice.checked_sub(1);
+    if asked.http2 {
+        request.version = http::Version::HTTP_2;
+    }
     Ok(request)
 }
 
 /// What an operator asks about.
 pub(crate) fn inspected(asked: proto::InspectRequest) -> Result<Request, String> {
     let target = Target::parse(&asked.target).map_err(|error| format!("target: {error}"))?;
-    Ok(Request::new(Method::GET, target, field_map(asked.fields)?))
+    let mut request = Request::new(Method::GET, target, field_map(asked.fields)?);
+    request.slice = asked.slice.checked_sub(1);
+    Ok(request)
 }
 
 /// The trace context of a peer's request, as fields.
@@ -196,6 +201,10 @@ pub(crate) fn variant(stored: &Stored, now: Instant) -> proto::Variant {
         length: stored.length,
         age_ms: millis(head.current_age(now)),
         lifetime_ms: millis(head.lifetime),
+        content_range: head.part.map_or_else(String::new, |part| {
+            part.content_range().to_str().unwrap_or_default().to_owned()
+        }),
+        purged: stored.purged,
     }
 }
 

@@ -79,7 +79,9 @@ async fn leader_leaves(nodes: usize) {
     let url = origin.url("/left");
     let leader = {
         let (client, url) = (client(), nodes[0].url(&url));
-        tokio::spawn(async move { get(&client, &url).await.map(|_| ()) })
+        let mut leader = tokio::task::JoinSet::new();
+        leader.spawn(async move { get(&client, &url).await.map(|_| ()) });
+        leader
     };
     origin.asked(1).await;
     let client = client();
@@ -91,7 +93,7 @@ async fn leader_leaves(nodes: usize) {
     let waiting = join_all(waiters);
     let leave = async {
         tokio::time::sleep(Duration::from_millis(200)).await;
-        leader.abort();
+        drop(leader);
     };
     let (answers, ()) = tokio::join!(waiting, leave);
     let right = answers
