@@ -4,6 +4,7 @@ mod bodies;
 mod collapse;
 mod egress;
 mod failure;
+mod found;
 mod invalidation;
 mod passing;
 mod protection;

@@ -198,7 +198,7 @@ async fn what_a_soft_purge_took_answers_for_an_origin_that_fails_and_a_hard_one_
         })
         .await;
         let cluster = Cluster::with(3, |config| {
-            config.origin.response_timeout = Duration::from_millis(50);
+            config.origin.response_timeout = Duration::from_millis(500);
         })
         .await;
         let url = origin.url("/stale");
