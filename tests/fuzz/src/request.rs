@@ -108,9 +108,8 @@ fn assert_keys(target: &Target, fields: &HeaderMap, words: &str) {
         .map_or("", |(_, query)| query);
     let is_named = query.split(['&', ';']).any(|one| {
         let name = one.split('=').next().unwrap_or_default();
-        names
-            .iter()
-            .any(|known| !known.contains('*') && known == name)
+        let is_it = |known: &String| !known.contains('*') && known == name;
+        !name.is_empty() && names.iter().any(is_it)
     });
     let is_plain = !query.contains(['%', '+']);
     assert!(
