@@ -16,6 +16,8 @@ mod connect;
 mod connection;
 mod door;
 mod doors;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head;
 mod interim;
 mod listener;

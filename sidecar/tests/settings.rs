@@ -404,3 +404,23 @@ fn the_table_has_a_row_for_every_key() {
     let members: usize = keys.iter().map(|key| key.members.len()).sum();
     assert_eq!(rows, keys.len() + members);
 }
+
+#[test]
+fn an_error_is_one_line_whatever_was_written() {
+    // The reader of TOML says this one on two lines.
+    let file = File::new("broken.toml", "[\u{1b}");
+    let name = "two\nlines = 1";
+    let keys = File::new("keys.json", "{\"two\\nlines\": 1}");
+    for text in [
+        error(Some(&file), &[], &[]),
+        error(Some(&keys), &[], &[]),
+        error(None, &[], &[(name, "1")]),
+        error(None, &[("KOORDE_A\r__B", "1")], &[]),
+        error(None, &[], &[("node.role", "a\nkoorde: all is well")]),
+        error(None, &[], &[("routes", "[{ prefix =\n")]),
+    ] {
+        assert!(!text.chars().any(char::is_control), "{text:?}");
+    }
+    let text = error(None, &[], &[("node.role", "a\nb")]);
+    assert!(text.starts_with(r"node.role = a\nb (flag"), "{text}");
+}

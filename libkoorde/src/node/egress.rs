@@ -100,7 +100,10 @@ impl FromStr for Allow {
             _ => (text, None),
         };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let what = if let Ok(net) = bare.parse::<IpNet>() {
+        let base = bare.split('/').next().unwrap_or_default();
+        // `010.0.0.0/8` is 8.0.0.0/8 to whoever takes a leading zero for octal.
+        let plain = base.parse::<IpAddr>().is_ok();
+        let what = if let Some(net) = bare.parse::<IpNet>().ok().filter(|_| plain) {
             What::Net(net)
         } else if let Ok(address) = bare.parse::<IpAddr>() {
             What::Net(IpNet::from(address))
@@ -234,7 +237,8 @@ impl Guard {
     }
 }
 
-/// The IPv4 address inside an IPv6 one that only wraps it (mapped, NAT64, 6to4), else the address.
+/// The IPv4 address inside an IPv6 one that only wraps it (mapped, translated, NAT64, 6to4), else the
+/// address.
 fn canonical(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     embedded(v6).map_or(ip, IpAddr::from)
@@ -245,6 +249,8 @@ fn embedded(ip: Ipv6Addr) -> Option<[u8; 4]> {
     let tail = [octets[12], octets[13], octets[14], octets[15]];
     match ip.segments() {
         [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(tail),
+        // IPv4-translated (RFC 2765 §2.1), obsolete, but a stateless translator may still know it.
+        [0, 0, 0, 0, 0xffff, 0, ..] => Some(tail),
         // IPv4-compatible, deprecated, but some stacks still route it. `::` and `::1` are their own.
         [0, 0, 0, 0, 0, 0, high, low] if high != 0 || low > 1 => Some(tail),
         [0x2002, ..] => Some([octets[2], octets[3], octets[4], octets[5]]),
@@ -300,6 +306,17 @@ mod tests {
             ("2002:a9fe:a9fe::1", "metadata"),
         ] {
             assert_eq!(verdict(&guard, "name.example", ip), Err(reason), "{ip}");
+        }
+    }
+
+    #[test]
+    fn an_address_translated_from_ipv4_is_judged_as_that() {
+        for (ip, expected) in [
+            ("::ffff:0:7f00:1", Err("loopback")),
+            ("::ffff:0:169.254.169.254", Err("metadata")),
+            ("::ffff:0:1.1.1.1", Ok(())),
+        ] {
+            assert_eq!(verdict(&guard(&[]), "name.example", ip), expected, "{ip}");
         }
     }
 
@@ -376,6 +393,15 @@ mod tests {
             let expected = if allowed { Ok(()) } else { Err("own") };
             assert_eq!(verdict(&guard, "x", "127.0.0.1"), expected, "{entry}");
         }
+    }
+
+    #[test]
+    fn an_entry_that_can_be_read_as_two_networks_is_refused() {
+        let error = Guard::new(&["010.0.0.0/8".to_owned()]).expect_err("10/8 or 8/8");
+        assert_eq!(
+            error,
+            r#"egress.allow: "010.0.0.0/8" is neither a network such as 10.0.0.0/8 nor a host name"#
+        );
     }
 
     #[test]

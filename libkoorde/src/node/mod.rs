@@ -68,6 +68,8 @@ mod wire;
 pub use body::Body;
 pub use gateway::Gateway;
 pub use request::{Interim, Request, RequestBody};
+#[cfg(fuzzing)]
+pub use wire::fuzzing;
 
 use answer::NodeName;
 use driver::Driver;

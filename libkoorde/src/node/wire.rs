@@ -19,6 +19,8 @@ use crate::{
     store::Stored,
 };
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod purge;
 mod ring;
 pub(crate) use purge::{

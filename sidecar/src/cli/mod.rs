@@ -15,6 +15,8 @@ pub mod config;
 pub mod dev;
 pub mod explain;
 mod failure;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod get;
 mod loopback;
 mod output;

@@ -73,6 +73,12 @@ impl Slot {
         })
     }
 
+    /// What waits to be written.
+    #[cfg(fuzzing)]
+    pub(super) fn waiting(&self) -> Vec<u8> {
+        self.state().waiting.to_vec()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -97,10 +97,15 @@ fn tables(text: &str) -> Result<Value, String> {
         let example = r#"[{ host = "a.example", upstream = "a" }]"#;
         format!(
             "{}; must be TOML or JSON on one line, such as {example}",
-            e.message()
+            on_one_line(e.message())
         )
     })?;
     Ok(toml["value"].take())
+}
+
+/// What the reader of TOML says, often on two lines.
+pub(super) fn on_one_line(message: &str) -> String {
+    message.lines().collect::<Vec<_>>().join(", ")
 }
 
 /// Every key there is, by name in alphabetical order.

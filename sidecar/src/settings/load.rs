@@ -157,7 +157,7 @@ impl Reader {
                     .get(..e.span().unwrap_or_default().start)
                     .unwrap_or_default();
                 let line = before.matches('\n').count() + 1;
-                syntax(format!("line {line}: {}", e.message()))
+                syntax(format!("line {line}: {}", keys::on_one_line(e.message())))
             })?,
             "yaml" | "yml" | "json" => Yaml::from_str(&text).map_err(|e| syntax(e.to_string()))?,
             _ => return Err(syntax("must be named .toml, .yaml, .yml or .json".into())),

@@ -1,0 +1,163 @@
+//! What peers say and whom they may reach, for the fuzz targets in `tests/fuzz` and for nobody else:
+//! built only where cargo-fuzz builds. Each function reads a message as the node does; those that
+//! return a message write again what was read.
+
+use std::net::SocketAddr;
+
+use http::{HeaderMap, StatusCode};
+use koorde_proto::{cache::v1 as cache, ring::v1 as ring};
+
+use super::MAX_NAME;
+use crate::{
+    node::{Request, egress::Guard},
+    purge::{Bounds, Purges},
+    ring::Message,
+};
+
+/// Reads a [`cache::FetchRequest`]: the request and its slice.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn fetch_request(asked: cache::FetchRequest) -> Result<(Request, Option<u64>), String> {
+    let trace = super::trace(&asked);
+    assert!(trace.len() <= 2, "{trace:?}");
+    let request = super::request(asked)?;
+    let slice = request.slice;
+    Ok((request, slice))
+}
+
+/// Reads a [`cache::InspectRequest`].
+///
+/// # Errors
+/// It is refused, and why.
+pub fn inspect_request(asked: cache::InspectRequest) -> Result<Request, String> {
+    super::inspected(asked)
+}
+
+/// Reads the head of an answer: its status, fields and members of Cache-Status.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn head(head: cache::Head) -> Result<(StatusCode, HeaderMap, usize), String> {
+    let read = super::head(head)?;
+    Ok((read.status, read.fields, read.cache_status.len()))
+}
+
+/// Reads an interim response and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn interim(one: cache::Interim) -> Result<cache::FetchReply, String> {
+    let (status, fields) = super::interim(one)?;
+    Ok(super::interim_part(status, &fields))
+}
+
+/// Reads a failure and writes it again.
+#[must_use]
+pub fn failed(failed: &cache::Failed) -> cache::Failed {
+    super::failure(&super::failed(failed))
+}
+
+/// Reads what a node asks of a budget, and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn lease_request(asked: &cache::LeaseRequest) -> Result<cache::LeaseRequest, String> {
+    let ask = super::asked(asked)?;
+    assert!(asked.origin.len() <= MAX_NAME && asked.node.len() <= MAX_NAME);
+    Ok(super::lease(
+        &asked.cluster,
+        &asked.origin,
+        &asked.node,
+        &ask,
+    ))
+}
+
+/// Reads what an owner grants, and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn lease_reply(reply: cache::LeaseReply) -> Result<cache::LeaseReply, String> {
+    super::granted(reply).map(super::leased)
+}
+
+/// Reads what a node knows of purges, and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn purge_sync(cluster: &str, asked: cache::PurgeSync) -> Result<cache::PurgeSync, String> {
+    super::synced(asked).map(|sync| super::sync(cluster, &sync))
+}
+
+/// Reads the answer to that, and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn purge_sync_reply(reply: cache::PurgeSyncReply) -> Result<cache::PurgeSyncReply, String> {
+    super::sync_reply(reply).map(super::answer_sync)
+}
+
+/// Lets a node that keeps little hear all these, one after the other: how many purges it would
+/// tell back each time.
+#[must_use]
+pub fn merged(heard: Vec<cache::PurgeSync>) -> Vec<usize> {
+    let node = Purges::new(Bounds { scopes: 8, log: 8 });
+    let read = heard.into_iter().flat_map(super::synced);
+    read.map(|sync| {
+        let before = node.version();
+        let known = sync.known.unwrap_or_default();
+        node.merge(&sync.entries, known.horizon);
+        assert!(node.version() >= before, "purges are not forgotten");
+        let (digest, version) = (node.digest(), node.version());
+        node.merge(&sync.entries, known.horizon);
+        assert_eq!(node.digest(), digest, "what is known is no news");
+        assert_eq!(node.version(), version, "what is known is no news");
+        node.missing(&known).len()
+    })
+    .collect()
+}
+
+/// Reads what an unsafe request made stale, and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn invalidate(asked: cache::InvalidateRequest) -> Result<cache::InvalidateRequest, String> {
+    let cluster = asked.cluster.clone();
+    super::invalidated(asked).map(|stale| super::invalidate(&cluster, &stale))
+}
+
+/// Reads a message of the ring.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn message(envelope: ring::Envelope) -> Result<Message, String> {
+    super::message(envelope)
+}
+
+/// Writes a message of the ring.
+#[must_use]
+pub fn envelope(message: &Message) -> ring::Envelope {
+    super::envelope(message)
+}
+
+/// Reads who opens a stream of the ring's messages.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn sender(hello: ring::Envelope) -> Result<SocketAddr, String> {
+    super::sender(hello)
+}
+
+/// What the guard with this allow-list says of a host that resolved to these addresses.
+///
+/// # Errors
+/// An entry that cannot be read, in the outer one; the refusal, in the inner one.
+pub fn egress(
+    allow: &[String],
+    host: &str,
+    addresses: &[SocketAddr],
+) -> Result<Result<(), String>, String> {
+    let guard = Guard::new(allow)?;
+    let checked = guard.check(host, addresses);
+    Ok(checked.map_err(|denied| denied.to_string()))
+}
