@@ -13,6 +13,7 @@ use std::sync::Arc;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
+    task::JoinSet,
 };
 
 fn request(method: &str, url: &str) -> Request {
@@ -70,7 +71,7 @@ async fn a_method_without_a_body_announces_none() {
 }
 
 /// An origin that sends 102 and 103 before its response.
-async fn hinting() -> std::net::SocketAddr {
+async fn hinting() -> (std::net::SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("it is bound");
     let serve = async move {
@@ -86,13 +87,14 @@ async fn hinting() -> std::net::SocketAddr {
             let _sent = stream.write_all(last.as_bytes()).await;
         }
     };
-    tokio::spawn(serve);
-    address
+    let mut server = JoinSet::new();
+    server.spawn(serve);
+    (address, server)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn interim_responses_come_through_whichever_node_is_asked() {
-    let address = hinting().await;
+    let (address, _server) = hinting().await;
     let cluster = Cluster::start(3).await;
     for (index, node) in cluster.nodes.iter().enumerate() {
         let seen = Arc::new(Mutex::new(Vec::<(StatusCode, HeaderMap)>::new()));

@@ -1,12 +1,12 @@
 //! Purges: what may not be reused any more, on every node, at the cost of one number a purge.
 //!
 //! A purge changes nothing that is stored. It gets the next number of this node's sequence and goes
-//! into a [`table`]; each stored response carries the number that was current when it was asked for
+//! into a `table`; each stored response carries the number that was current when it was asked for
 //! (`born`), and on every look-up it is judged by the newest purge that applies to it. So a fill that
 //! is under way during a purge does not survive it either. As long as no purge has come, a look-up
 //! compares two numbers.
 //!
-//! Which purges of the whole cluster are known here is in the [`log`]; how they travel is in
+//! Which purges of the whole cluster are known here is in the `log`; how they travel is in
 //! `node/purge.rs`. Nothing here does I/O or reads a clock.
 
 use std::sync::{

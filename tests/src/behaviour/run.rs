@@ -83,7 +83,7 @@ fn is_concurrent(story: &Story) -> bool {
 
 /// Plays the stories through a running cache, all at once, and returns them in the given order.
 ///
-/// Those of [`AFTER`] come one by one when the others have ended: what they leave on a connection to
+/// Those of `AFTER` come one by one when the others have ended: what they leave on a connection to
 /// the origin may cost the next request on it an error, and that request should be their own.
 pub async fn through(target: &Target, origin: &Arc<Origin>, stories: &[Story]) -> Vec<Outcome> {
     let mut outcomes = Vec::new();
