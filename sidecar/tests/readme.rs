@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use koorde_sidecar::settings::{keys, markdown_table};
+use koorde_sidecar::settings::{keys, load_from, markdown_table};
 
 fn readme() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
@@ -51,4 +51,24 @@ fn every_flag_it_names_is_a_setting() {
         }
     }
     assert!(seen >= 2, "it shows no flag at all");
+}
+
+#[test]
+fn every_example_of_settings_is_read() {
+    let readme = readme();
+    let blocks = readme.split("```toml\n").skip(1);
+    let examples: Vec<&str> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    let settings: Vec<&&str> = examples
+        .iter()
+        .filter(|example| example.contains("[[routes]]"))
+        .collect();
+    assert!(settings.len() >= 2, "it shows no settings at all");
+    for (n, example) in settings.into_iter().enumerate() {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("readme-{n}.toml"));
+        fs::write(&path, example).expect("the target directory is writable");
+        let loaded = load_from(Some(&path), &[], &[]);
+        let mut settings = loaded.map(|loaded| loaded.settings).expect(example);
+        settings.complete();
+        assert_eq!(settings.check(), Ok(()), "{example}");
+    }
 }
