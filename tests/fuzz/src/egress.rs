@@ -87,8 +87,10 @@ fn assert_judged(host: &str, address: SocketAddr, entry: &str) {
 
 /// Whether an entry has to do with an address, generously.
 fn is_named(entry: &str, host: &str, address: SocketAddr) -> bool {
-    let port = address.port().to_string();
-    let without_port = entry.strip_suffix(&port).and_then(|e| e.strip_suffix(':'));
+    let without_port = entry
+        .rsplit_once(':')
+        .filter(|(_, port)| port.parse() == Ok(address.port()))
+        .map(|(name, _)| name);
     [Some(entry), without_port]
         .into_iter()
         .flatten()
