@@ -64,6 +64,10 @@ pub enum FetchError {
     /// The fill that was waited for ended without a word: this node is stopping.
     #[error("this node is stopping")]
     Stopping,
+    /// A peer's answer to another request could not be shared with this one. Never a client's error:
+    /// who hears it asks alone.
+    #[error("the response was another request's alone")]
+    NotShared,
     /// The request has passed this node before (CDN-Loop, RFC 8586): the origin, or a proxy before
     /// it, sent it back to us.
     #[error("the request has come back to this node (CDN-Loop)")]

@@ -149,6 +149,7 @@ impl Inner {
             forward,
             owners,
             detail,
+            forwarded: hop == Hop::Forwarded,
             only_if_cached: reuse == Reuse::OnlyIfCached,
             deadline: now.instant + timeout,
         })
@@ -252,6 +253,7 @@ impl Inner {
             forward: Forward::Stale,
             owners: Vec::new(),
             detail: None,
+            forwarded: false,
             only_if_cached: false,
             after,
             collapses: true,
@@ -294,9 +296,14 @@ impl Inner {
                     if leads || purged.is_none() && may_share(&miss.request, &head, now) {
                         return Ok(self.read(&miss, &head, reader, !leads, now));
                     }
+                    if miss.forwarded && head.shared.is_none() {
+                        // All who wait at the asker learn it now, and not after one more fetch.
+                        return Err(FetchError::NotShared);
+                    }
                     miss.after = miss.after.max(purged.unwrap_or(0));
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
+                Err(Failure::Fetch(FetchError::NotShared)) => break,
                 // Somebody else's forged field, for all we know.
                 Err(Failure::Fetch(FetchError::Loop)) if !leads => break,
                 Err(Failure::Fetch(error)) => return Err(error),
@@ -318,6 +325,10 @@ impl Inner {
                 .await
             {
                 Ok(head) => return Ok(self.read(&miss, &head, reader, false, clock::now())),
+                // The owner has not learnt yet that waiting there is in vain.
+                Err(Failure::Fetch(FetchError::NotShared)) if !miss.owners.is_empty() => {
+                    miss.owners.clear();
+                }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
                 Err(Failure::Fetch(error)) => return Err(error),
             }

@@ -26,6 +26,8 @@ pub(crate) struct Miss {
     pub(crate) owners: Vec<Member>,
     /// Why the owners are not asked although the key is not ours.
     pub(crate) detail: Option<&'static str>,
+    /// Whether a peer asks, for all who wait there.
+    pub(crate) forwarded: bool,
     /// Whether the origin is not to be asked (RFC 9111 §5.2.1.7).
     pub(crate) only_if_cached: bool,
     /// The newest purge that applies to what is asked for, as far as is known before it is here.

@@ -217,6 +217,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
+        FetchError::NotShared => Kind::NotShared,
         FetchError::Loop | FetchError::MaxForwards => Kind::Loop,
         FetchError::Resting { .. } => Kind::Resting,
     };
@@ -231,6 +232,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Overloaded(_)
         | FetchError::Stopping
         | FetchError::NotStored
+        | FetchError::NotShared
         | FetchError::Loop
         | FetchError::MaxForwards => (error.to_string(), 0),
     };
@@ -256,6 +258,7 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         }
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
         Kind::NotStored | Kind::Behind => FetchError::NotStored,
+        Kind::NotShared => FetchError::NotShared,
         Kind::Loop => FetchError::Loop,
         Kind::Resting => FetchError::Resting {
             reason: match failed.message.as_str() {
