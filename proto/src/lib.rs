@@ -18,7 +18,15 @@ pub mod ring {
     }
 }
 
-/// `koorde.cache`: a fetch between peers.
+/// `koorde.peer`: a fetch between peers.
+pub mod peer {
+    /// Version 1.
+    pub mod v1 {
+        tonic::include_proto!("koorde.peer.v1");
+    }
+}
+
+/// `koorde.cache`: the cache for clients in any language.
 pub mod cache {
     /// Version 1.
     pub mod v1 {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use koorde_proto::cache::v1::{InspectReply, InspectRequest, Variant};
+use koorde_proto::peer::v1::{InspectReply, InspectRequest, Variant};
 
 use super::{
     Inner, Request, clock,

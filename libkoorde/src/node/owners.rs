@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::HeaderValue;
-use koorde_proto::cache::v1::{FetchRequest, Mode};
+use koorde_proto::peer::v1::{FetchRequest, Mode};
 use tracing::{Instrument, debug, info_span};
 
 use super::{

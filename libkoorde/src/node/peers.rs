@@ -15,9 +15,9 @@ use std::{
 
 use futures_util::{StreamExt, stream};
 use koorde_proto::{
-    cache::v1::{
-        FetchRequest, InspectReply, InspectRequest, LeaseRequest, cache_client::CacheClient,
-        fetch_reply::Part,
+    peer::v1::{
+        FetchRequest, InspectReply, InspectRequest, LeaseRequest, fetch_reply::Part,
+        peer_client::PeerClient,
     },
     ring::v1::{Envelope, ring_client::RingClient},
 };
@@ -222,7 +222,7 @@ impl Peers {
         timeout: Duration,
     ) -> Result<(PeerHead, PeerBody), PeerError> {
         let mut client =
-            CacheClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
+            PeerClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
         let head = async {
             let mut parts = client.fetch(request).await.map_err(refused)?.into_inner();
             for _ in 0..=MAX_INTERIM {
@@ -268,7 +268,7 @@ impl Peers {
         request: InspectRequest,
         timeout: Duration,
     ) -> Result<InspectReply, PeerError> {
-        let mut client = CacheClient::new(self.open_channel(to)?);
+        let mut client = PeerClient::new(self.open_channel(to)?);
         match time::timeout(timeout, client.inspect(request)).await {
             Ok(reply) => Ok(reply.map_err(refused)?.into_inner()),
             Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
@@ -283,7 +283,7 @@ impl Peers {
         sync: &Sync,
     ) -> Result<SyncReply, PeerError> {
         let mut client =
-            CacheClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
+            PeerClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
         let reply = client.sync_purges(wire::sync(cluster, sync)).await;
         wire::sync_reply(reply.map_err(refused)?.into_inner()).map_err(PeerError::Refused)
     }
@@ -295,7 +295,7 @@ impl Peers {
         cluster: &str,
         stale: &Stale,
     ) -> Result<bool, PeerError> {
-        let mut client = CacheClient::new(self.open_channel(to)?);
+        let mut client = PeerClient::new(self.open_channel(to)?);
         let reply = client.invalidate(wire::invalidate(cluster, stale)).await;
         Ok(reply.map_err(refused)?.into_inner().copied)
     }
@@ -307,7 +307,7 @@ impl Peers {
         request: LeaseRequest,
         timeout: Duration,
     ) -> Result<Grant, PeerError> {
-        let mut client = CacheClient::new(self.channel(to));
+        let mut client = PeerClient::new(self.channel(to));
         match time::timeout(timeout, client.lease(request)).await {
             Ok(reply) => {
                 let reply = reply.map_err(refused)?.into_inner();
@@ -344,7 +344,7 @@ fn channel(to: SocketAddr) -> Channel {
 /// A peer's body, read chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct PeerBody {
-    parts: Streaming<koorde_proto::cache::v1::FetchReply>,
+    parts: Streaming<koorde_proto::peer::v1::FetchReply>,
     read: u64,
     ended: bool,
 }

@@ -12,11 +12,11 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
 use koorde_proto::{
-    cache::v1::{
+    peer::v1::{
         Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, InvalidateReply,
         InvalidateRequest, LeaseReply, LeaseRequest, Mode, PurgeSync, PurgeSyncReply,
-        cache_server::{Cache, CacheServer},
         fetch_reply::Part,
+        peer_server::{Peer, PeerServer},
     },
     ring::v1::{DeliverReply, Envelope, ring_server::RingServer},
 };
@@ -35,7 +35,7 @@ use crate::{error::FetchError, metrics::count, policy::vary};
 #[derive(Clone, Debug)]
 pub(crate) struct PeerService {
     ring: RingServer<Doors>,
-    cache: CacheServer<Doors>,
+    cache: PeerServer<Doors>,
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ impl PeerService {
         };
         Self {
             ring: RingServer::new(doors.clone()).max_decoding_message_size(wire::MAX_MESSAGE),
-            cache: CacheServer::new(doors).max_decoding_message_size(wire::MAX_MESSAGE),
+            cache: PeerServer::new(doors).max_decoding_message_size(wire::MAX_MESSAGE),
         }
     }
 }
@@ -142,7 +142,7 @@ impl koorde_proto::ring::v1::ring_server::Ring for Doors {
 type Replies = Pin<Box<dyn Stream<Item = Result<FetchReply, Status>> + Send>>;
 
 #[tonic::async_trait]
-impl Cache for Doors {
+impl Peer for Doors {
     type FetchStream = Replies;
 
     async fn fetch(&self, request: Request<FetchRequest>) -> Result<Response<Replies>, Status> {

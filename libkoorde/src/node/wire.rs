@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use koorde_proto::cache::v1::{self as proto, failed::Kind};
+use koorde_proto::peer::v1::{self as proto, failed::Kind};
 
 use super::{
     Request,

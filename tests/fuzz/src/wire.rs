@@ -3,7 +3,7 @@
 //!
 //! The first byte says which message the others are.
 
-use koorde_proto::cache::v1 as cache;
+use koorde_proto::peer::v1 as peer;
 use koorde_proto::ring::v1::Envelope;
 use libkoorde::node::fuzzing;
 use libkoorde::policy::target::MAX_TARGET_LEN;
@@ -62,7 +62,7 @@ fn assert_reason(reason: &str) {
     assert!(!reason.is_empty());
 }
 
-fn fetch_request(asked: cache::FetchRequest) {
+fn fetch_request(asked: peer::FetchRequest) {
     let (method, slice) = (asked.method.clone(), asked.slice);
     match fuzzing::fetch_request(asked) {
         Ok((request, number)) => {
@@ -75,15 +75,15 @@ fn fetch_request(asked: cache::FetchRequest) {
     }
 }
 
-fn inspect_request(asked: cache::InspectRequest) {
+fn inspect_request(asked: peer::InspectRequest) {
     match fuzzing::inspect_request(asked) {
         Ok(request) => assert!(request.fields.len() <= MAX_FIELDS),
         Err(reason) => assert_reason(&reason),
     }
 }
 
-fn fetch_reply(reply: cache::FetchReply) {
-    use cache::fetch_reply::Part;
+fn fetch_reply(reply: peer::FetchReply) {
+    use peer::fetch_reply::Part;
     match reply.part {
         Some(Part::Head(head)) => {
             let (status, members) = (head.status, head.cache_status.len());
@@ -120,7 +120,7 @@ fn merge(mut bytes: &[u8]) {
         let length = usize::from(u16::from_le_bytes(*length)).min(rest.len());
         let (one, rest) = rest.split_at(length);
         bytes = rest;
-        heard.extend(cache::PurgeSync::decode(one));
+        heard.extend(peer::PurgeSync::decode(one));
     }
     for missing in fuzzing::merged(heard) {
         assert!(missing <= 1024 + 4096, "{missing} purges in one message");

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use http::{HeaderMap, StatusCode};
-use koorde_proto::{cache::v1 as cache, ring::v1 as ring};
+use koorde_proto::{peer::v1 as peer, ring::v1 as ring};
 
 use super::MAX_NAME;
 use crate::{
@@ -14,11 +14,11 @@ use crate::{
     ring::Message,
 };
 
-/// Reads a [`cache::FetchRequest`]: the request and its slice.
+/// Reads a [`peer::FetchRequest`]: the request and its slice.
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn fetch_request(asked: cache::FetchRequest) -> Result<(Request, Option<u64>), String> {
+pub fn fetch_request(asked: peer::FetchRequest) -> Result<(Request, Option<u64>), String> {
     let trace = super::trace(&asked);
     assert!(trace.len() <= 2, "{trace:?}");
     let request = super::request(asked)?;
@@ -26,11 +26,11 @@ pub fn fetch_request(asked: cache::FetchRequest) -> Result<(Request, Option<u64>
     Ok((request, slice))
 }
 
-/// Reads a [`cache::InspectRequest`].
+/// Reads a [`peer::InspectRequest`].
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn inspect_request(asked: cache::InspectRequest) -> Result<Request, String> {
+pub fn inspect_request(asked: peer::InspectRequest) -> Result<Request, String> {
     super::inspected(asked)
 }
 
@@ -38,7 +38,7 @@ pub fn inspect_request(asked: cache::InspectRequest) -> Result<Request, String> 
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn head(head: cache::Head) -> Result<(StatusCode, HeaderMap, usize), String> {
+pub fn head(head: peer::Head) -> Result<(StatusCode, HeaderMap, usize), String> {
     let read = super::head(head)?;
     Ok((read.status, read.fields, read.cache_status.len()))
 }
@@ -47,14 +47,14 @@ pub fn head(head: cache::Head) -> Result<(StatusCode, HeaderMap, usize), String>
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn interim(one: cache::Interim) -> Result<cache::FetchReply, String> {
+pub fn interim(one: peer::Interim) -> Result<peer::FetchReply, String> {
     let (status, fields) = super::interim(one)?;
     Ok(super::interim_part(status, &fields))
 }
 
 /// Reads a failure and writes it again.
 #[must_use]
-pub fn failed(failed: &cache::Failed) -> cache::Failed {
+pub fn failed(failed: &peer::Failed) -> peer::Failed {
     super::failure(&super::failed(failed))
 }
 
@@ -62,7 +62,7 @@ pub fn failed(failed: &cache::Failed) -> cache::Failed {
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn lease_request(asked: &cache::LeaseRequest) -> Result<cache::LeaseRequest, String> {
+pub fn lease_request(asked: &peer::LeaseRequest) -> Result<peer::LeaseRequest, String> {
     let ask = super::asked(asked)?;
     assert!(asked.origin.len() <= MAX_NAME && asked.node.len() <= MAX_NAME);
     Ok(super::lease(
@@ -77,7 +77,7 @@ pub fn lease_request(asked: &cache::LeaseRequest) -> Result<cache::LeaseRequest,
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn lease_reply(reply: cache::LeaseReply) -> Result<cache::LeaseReply, String> {
+pub fn lease_reply(reply: peer::LeaseReply) -> Result<peer::LeaseReply, String> {
     super::granted(reply).map(super::leased)
 }
 
@@ -85,7 +85,7 @@ pub fn lease_reply(reply: cache::LeaseReply) -> Result<cache::LeaseReply, String
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn purge_sync(cluster: &str, asked: cache::PurgeSync) -> Result<cache::PurgeSync, String> {
+pub fn purge_sync(cluster: &str, asked: peer::PurgeSync) -> Result<peer::PurgeSync, String> {
     super::synced(asked).map(|sync| super::sync(cluster, &sync))
 }
 
@@ -93,14 +93,14 @@ pub fn purge_sync(cluster: &str, asked: cache::PurgeSync) -> Result<cache::Purge
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn purge_sync_reply(reply: cache::PurgeSyncReply) -> Result<cache::PurgeSyncReply, String> {
+pub fn purge_sync_reply(reply: peer::PurgeSyncReply) -> Result<peer::PurgeSyncReply, String> {
     super::sync_reply(reply).map(super::answer_sync)
 }
 
 /// Lets a node that keeps little hear all these, one after the other: how many purges it would
 /// tell back each time.
 #[must_use]
-pub fn merged(heard: Vec<cache::PurgeSync>) -> Vec<usize> {
+pub fn merged(heard: Vec<peer::PurgeSync>) -> Vec<usize> {
     let node = Purges::new(Bounds { scopes: 8, log: 8 });
     let read = heard.into_iter().flat_map(super::synced);
     read.map(|sync| {
@@ -124,7 +124,7 @@ pub fn merged(heard: Vec<cache::PurgeSync>) -> Vec<usize> {
 ///
 /// # Errors
 /// It is refused, and why.
-pub fn invalidate(asked: cache::InvalidateRequest) -> Result<cache::InvalidateRequest, String> {
+pub fn invalidate(asked: peer::InvalidateRequest) -> Result<peer::InvalidateRequest, String> {
     let cluster = asked.cluster.clone();
     super::invalidated(asked).map(|stale| super::invalidate(&cluster, &stale))
 }

@@ -1,6 +1,6 @@
 //! Purges ↔ protobuf.
 
-use koorde_proto::cache::v1::{self as proto, failed::Kind, purge_entry::Class as ProtoClass};
+use koorde_proto::peer::v1::{self as proto, failed::Kind, purge_entry::Class as ProtoClass};
 
 use super::VERSION;
 use crate::{
