@@ -67,7 +67,10 @@ pub enum FetchError {
     /// A peer's answer to another request could not be shared with this one. Never a client's error:
     /// who hears it asks alone.
     #[error("the response was another request's alone")]
-    NotShared,
+    NotShared {
+        /// Whether the next one is expected to be no different (hit-for-miss).
+        lasts: bool,
+    },
     /// The request has passed this node before (CDN-Loop, RFC 8586): the origin, or a proxy before
     /// it, sent it back to us.
     #[error("the request has come back to this node (CDN-Loop)")]

@@ -298,12 +298,17 @@ impl Inner {
                     }
                     if miss.forwarded && head.shared.is_none() {
                         // All who wait at the asker learn it now, and not after one more fetch.
-                        return Err(FetchError::NotShared);
+                        let lasts = !head.status.is_server_error();
+                        return Err(FetchError::NotShared { lasts });
                     }
                     miss.after = miss.after.max(purged.unwrap_or(0));
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
-                Err(Failure::Fetch(FetchError::NotShared)) => break,
+                Err(Failure::Fetch(FetchError::NotShared { .. })) => {
+                    // Many are let go at once: by way of the owner they would all meet there.
+                    miss.owners.clear();
+                    break;
+                }
                 // Somebody else's forged field, for all we know.
                 Err(Failure::Fetch(FetchError::Loop)) if !leads => break,
                 Err(Failure::Fetch(error)) => return Err(error),
@@ -326,7 +331,7 @@ impl Inner {
             {
                 Ok(head) => return Ok(self.read(&miss, &head, reader, false, clock::now())),
                 // The owner has not learnt yet that waiting there is in vain.
-                Err(Failure::Fetch(FetchError::NotShared)) if !miss.owners.is_empty() => {
+                Err(Failure::Fetch(FetchError::NotShared { .. })) if !miss.owners.is_empty() => {
                     miss.owners.clear();
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),

@@ -389,6 +389,13 @@ impl Fill {
         }
     }
 
+    /// The same of a response that the owner gave to another, and nobody else may have.
+    pub(crate) fn learn_unshared(&self) {
+        if self.collapses {
+            self.node.memo.mark_uncacheable(&self.flight_key);
+        }
+    }
+
     /// Before the head is out: a body that won't be kept is not held for late readers.
     pub(crate) fn announce(&self, keeps: bool) {
         if !keeps {

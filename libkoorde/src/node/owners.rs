@@ -16,6 +16,7 @@ use super::{
     wire::{self, PeerHead},
 };
 use crate::{
+    error::FetchError,
     outcome::{CacheResult, Tier},
     policy::{
         Carried, Selecting, StoredHead,
@@ -43,7 +44,12 @@ impl Fill {
                 Ok((head, body, started)) => {
                     return self.relay_peer(head, body, started, false).await;
                 }
-                Err(PeerError::Failed(error)) => return self.relay().head(Err(error.into())),
+                Err(PeerError::Failed(error)) => {
+                    if matches!(error, FetchError::NotShared { lasts: true }) {
+                        self.learn_unshared();
+                    }
+                    return self.relay().head(Err(error.into()));
+                }
                 Err(PeerError::Behind) => {
                     debug!(owner = %owner.name, "The owner lacks purges that can't be told it.");
                 }

@@ -217,7 +217,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
-        FetchError::NotShared => Kind::NotShared,
+        FetchError::NotShared { .. } => Kind::NotShared,
         FetchError::Loop | FetchError::MaxForwards => Kind::Loop,
         FetchError::Resting { .. } => Kind::Resting,
     };
@@ -225,6 +225,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
         FetchError::Origin(why) => (why.clone(), 0),
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
+        FetchError::NotShared { lasts } => (error.to_string(), u64::from(*lasts)),
         FetchError::Resting {
             reason,
             retry_after,
@@ -232,7 +233,6 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Overloaded(_)
         | FetchError::Stopping
         | FetchError::NotStored
-        | FetchError::NotShared
         | FetchError::Loop
         | FetchError::MaxForwards => (error.to_string(), 0),
     };
@@ -258,7 +258,9 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         }
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
         Kind::NotStored | Kind::Behind => FetchError::NotStored,
-        Kind::NotShared => FetchError::NotShared,
+        Kind::NotShared => FetchError::NotShared {
+            lasts: failed.milliseconds > 0,
+        },
         Kind::Loop => FetchError::Loop,
         Kind::Resting => FetchError::Resting {
             reason: match failed.message.as_str() {
