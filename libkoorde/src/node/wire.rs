@@ -24,7 +24,7 @@ pub mod fuzzing;
 mod purge;
 mod ring;
 pub(crate) use purge::{
-    answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
+    MAX_URLS, answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
 };
 pub(crate) use ring::{envelope, hello, message, sender};
 

@@ -21,7 +21,7 @@ const MAX_MEMBERS: usize = 8192;
 const MAX_ISSUER: u64 = u64::MAX - (1 << 22);
 const MAX_PURGES: u64 = 1 << 48;
 /// URLs of one invalidation, at most: the target's and two that the response names.
-const MAX_URLS: usize = 16;
+pub(crate) const MAX_URLS: usize = 16;
 
 fn bounded<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, String> {
     if list.len() > most {
