@@ -250,7 +250,10 @@ proptest! {
 
 #[test]
 fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
-    let purges = Purges::new(Bounds { scopes: 16, log: 16 });
+    let purges = Purges::new(Bounds {
+        scopes: 16,
+        log: 16,
+    });
     let key = |n: u32| {
         let target = Target::parse(&format!("http://a.example/{n}")).expect("a URL");
         CacheKey::new("", &target)
@@ -259,9 +262,8 @@ fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
         let url = ScopeKey::url(Some(""), key(n).url());
         purges.mark([url].into_iter());
     };
-    let verdict = |n: u32, born: u64| {
-        purges.judge(born, &AtomicU64::new(born), &key(n), &Tags::default())
-    };
+    let verdict =
+        |n: u32, born: u64| purges.judge(born, &AtomicU64::new(born), &key(n), &Tags::default());
     // Twice as many as there are slots, again and again a few of them: each is stale at once.
     for n in 0..32_768 {
         let born = purges.version();
