@@ -42,6 +42,7 @@ mod explain;
 mod fetch;
 mod fill;
 mod fill_shares;
+mod freshen;
 mod gate;
 mod gateway;
 mod intake;
