@@ -184,7 +184,7 @@ impl Fill {
             target: &request.target,
             fields,
             body: no_body(),
-            upstream: self.miss.route.upstream.as_deref(),
+            routes: &self.node.routes,
             interim: Some(&interim),
             deadline: self.miss.deadline,
         });
