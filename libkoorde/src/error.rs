@@ -47,6 +47,10 @@ pub enum FetchError {
     /// The origin could not be reached, broke the connection or spoke no HTTP.
     #[error("origin: {0}")]
     Origin(String),
+    /// The origin could not be reached, and what is stored forbids to be served stale
+    /// (RFC 9111 §5.2.2.2, `must-revalidate` and its kin).
+    #[error("origin: {0}; the stored response must not be served stale")]
+    NotValidated(String),
     /// The origin did not answer in time.
     #[error("origin did not answer within {0} ms")]
     OriginTimeout(u64),

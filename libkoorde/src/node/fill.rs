@@ -207,6 +207,13 @@ impl Fill {
         }
         count(&self.node.metrics.fills, "error");
         self.relay().head(Err(error.into()));
+        let forbids = |stale: &Arc<Stored>| reuse::forbids_stale(&stale.head, now.instant);
+        let error = match error {
+            FetchError::Origin(why) if self.miss.stale.as_ref().is_some_and(forbids) => {
+                FetchError::NotValidated(why)
+            }
+            error => error,
+        };
     }
 
     async fn on_answer(&mut self, request: &Request, answer: origin::Answer, is_conditional: bool) {

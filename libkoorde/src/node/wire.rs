@@ -215,6 +215,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Denied { .. } => Kind::Denied,
         FetchError::Origin(_) => Kind::Origin,
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
+        FetchError::NotValidated(_) => Kind::NotValidated,
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
         FetchError::NotShared => Kind::NotShared,
@@ -223,7 +224,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
     };
     let (message, milliseconds) = match error {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
-        FetchError::Origin(why) => (why.clone(), 0),
+        FetchError::Origin(why) | FetchError::NotValidated(why) => (why.clone(), 0),
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
         FetchError::Resting {
             reason,
@@ -259,6 +260,7 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
         Kind::NotStored | Kind::Behind => FetchError::NotStored,
         Kind::NotShared => FetchError::NotShared,
+        Kind::NotValidated => FetchError::NotValidated(failed.message.clone()),
         Kind::Loop => FetchError::Loop,
         Kind::Resting => FetchError::Resting {
             reason: match failed.message.as_str() {
