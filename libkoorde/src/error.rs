@@ -72,6 +72,10 @@ pub enum FetchError {
     /// who hears it asks alone.
     #[error("the response was another request's alone")]
     NotShared,
+    /// The origin has answered a request for a slice with the whole. Never a client's error: who hears
+    /// it asks for the whole.
+    #[error("the response does not come in slices")]
+    NotSliced,
     /// The request has passed this node before (CDN-Loop, RFC 8586): the origin, or a proxy before
     /// it, sent it back to us.
     #[error("the request has come back to this node (CDN-Loop)")]

@@ -26,6 +26,7 @@ use super::{
     origin::{self, Outgoing},
     relay::Relay,
     request::{Interim, no_body},
+    slices::is_whole,
 };
 use crate::{
     error::{BodyError, FetchError},
@@ -206,7 +207,6 @@ impl Fill {
             return;
         }
         count(&self.node.metrics.fills, "error");
-        self.relay().head(Err(error.into()));
         let forbids = |stale: &Arc<Stored>| reuse::forbids_stale(&stale.head, now.instant);
         let error = match error {
             FetchError::Origin(why) if self.miss.stale.as_ref().is_some_and(forbids) => {
@@ -214,6 +214,7 @@ impl Fill {
             }
             error => error,
         };
+        self.relay().head(Err(error.into()));
     }
 
     async fn on_answer(&mut self, request: &Request, answer: origin::Answer, is_conditional: bool) {
@@ -238,16 +239,16 @@ impl Fill {
     /// The response as it may be stored, if it may be. One that redirects led to stands under the
     /// first URL, so it is fresh for no longer than each of them.
     fn storable(&self, request: &Request, answer: &origin::Answer) -> Option<StoredHead> {
+        if is_whole(request, answer.head.status) {
+            // Its place is not under the key of a slice. Known before anybody reads the head.
+            self.node.mark_whole(request);
+            return None;
+        }
         let decide = |head, exchange| {
             let (method, fields) = (&request.method, &request.fields);
             storing::decide(method, fields, head, exchange, &self.miss.route.policy).ok()
         };
         let mut storable = decide(&answer.head, &answer.exchange)?;
-        if request.slice.is_some() && answer.head.status == StatusCode::OK {
-            // The whole in answer to a range: its place is not under the key of a slice.
-            self.node.mark_whole(request);
-            return None;
-        }
         self.jitter(&mut storable);
         for (head, exchange) in &answer.redirects {
             let redirect = decide(head, exchange)?;

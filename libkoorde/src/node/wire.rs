@@ -216,6 +216,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Origin(_) => Kind::Origin,
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
         FetchError::NotValidated(_) => Kind::NotValidated,
+        FetchError::NotSliced => Kind::NotSliced,
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
         FetchError::NotShared => Kind::NotShared,
@@ -234,6 +235,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         | FetchError::Stopping
         | FetchError::NotStored
         | FetchError::NotShared
+        | FetchError::NotSliced
         | FetchError::Loop
         | FetchError::MaxForwards => (error.to_string(), 0),
     };
@@ -260,6 +262,7 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
         Kind::NotStored | Kind::Behind => FetchError::NotStored,
         Kind::NotShared => FetchError::NotShared,
+        Kind::NotSliced => FetchError::NotSliced,
         Kind::NotValidated => FetchError::NotValidated(failed.message.clone()),
         Kind::Loop => FetchError::Loop,
         Kind::Resting => FetchError::Resting {
