@@ -25,6 +25,7 @@ use super::{
     relay::{Failure, Reader},
     request::{Interim, no_body},
     routes::Route,
+    slices::is_whole,
 };
 use crate::{
     error::FetchError,
@@ -61,7 +62,7 @@ impl Inner {
                 return self.pass(request, no_body()).await;
             }
         }
-        let answer = match self.sliced(&request, hop, timeout).await {
+        let answer = match self.sliced(&mut request, hop, timeout).await {
             Some(answer) => answer,
             None => self.answer(request, hop, timeout).await,
         };
@@ -271,7 +272,13 @@ impl Inner {
         // Vary, and what it brought may have been purged on its way.
         for _ in 0..3 {
             let flight = self.flight(&miss);
-            if !may_collapse || self.memo.is_uncacheable(&flight) {
+            if !may_collapse {
+                break;
+            }
+            if self.memo.is_uncacheable(&flight) {
+                if self.comes_whole(&miss.request) {
+                    return Err(FetchError::NotSliced);
+                }
                 break;
             }
             let start = || Flight::new(&self.unfinished, self.purges.version());
@@ -295,6 +302,10 @@ impl Inner {
                     let purged = self.purged_since(born, &miss.key, &head);
                     if leads || purged.is_none() && may_share(&miss.request, &head, now) {
                         return Ok(self.read(&miss, &head, reader, !leads, now));
+                    }
+                    if is_whole(&miss.request, head.status) {
+                        // The leader reads it; the others wait for one request for the whole.
+                        return Err(FetchError::NotSliced);
                     }
                     if miss.forwarded && head.shared.is_none() {
                         // All who wait at the asker learn it now, and not after one more fetch.

@@ -42,10 +42,12 @@ mod explain;
 mod fetch;
 mod fill;
 mod fill_shares;
+mod freshen;
 mod gate;
 mod gateway;
 mod intake;
 mod invalidate;
+mod later;
 mod listener;
 mod memo;
 mod miss;
@@ -78,6 +80,7 @@ use fetch::Hop;
 use fill::Flight;
 use fill_shares::FillShares;
 use gate::Gate;
+use later::Later;
 use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
@@ -151,6 +154,7 @@ pub(crate) struct Inner {
     gate: Arc<Gate>,
     /// URLs of which others may hold hot copies.
     leases: Leases,
+    later: Later,
     /// This life of the node: when it began, in milliseconds. Only its order means anything.
     life: u64,
     started: std::time::Instant,
@@ -233,6 +237,7 @@ impl Node {
             .capacity_bytes
             .set(i64::try_from(capacity).unwrap_or(i64::MAX));
         let max_connections = config.ring.max_peer_connections;
+        let (later, told) = Later::new();
         let inner = Arc::new(Inner {
             name: NodeName {
                 cache: "koorde".to_owned(),
@@ -265,6 +270,7 @@ impl Node {
             purges,
             gate,
             leases: Leases::new(config.store.hot_lease, start.instant),
+            later,
             life: millis_since_epoch(start),
             started: start.instant,
             tasks: tasks.clone(),
@@ -278,6 +284,7 @@ impl Node {
             tasks.clone(),
         ));
         tasks.spawn(Arc::clone(&inner).hear_of_purges());
+        tasks.spawn(Arc::clone(&inner).tell_later(told));
         Ok(Self { inner })
     }
 

@@ -13,6 +13,7 @@ use super::{
     intake::{Intake, Source, content_length},
     peers::{PeerBody, PeerError},
     relay::Failure,
+    slices::is_whole,
     wire::{self, PeerHead},
 };
 use crate::{
@@ -214,6 +215,9 @@ impl Fill {
             CacheResult::Hit => shared.as_ref().is_some_and(|shared| shared.is_fresh(now)),
             _ => false,
         };
+        if is_whole(&self.miss.request, head.status) {
+            self.node.mark_whole(&self.miss.request);
+        }
         if is_told && head.status != http::StatusCode::NOT_MODIFIED {
             self.learn(head.status, shared.as_ref());
         }

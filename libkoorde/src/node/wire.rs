@@ -24,7 +24,7 @@ pub mod fuzzing;
 mod purge;
 mod ring;
 pub(crate) use purge::{
-    answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
+    MAX_URLS, answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
 };
 pub(crate) use ring::{envelope, hello, message, sender};
 
@@ -215,6 +215,8 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Denied { .. } => Kind::Denied,
         FetchError::Origin(_) => Kind::Origin,
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
+        FetchError::NotValidated(_) => Kind::NotValidated,
+        FetchError::NotSliced => Kind::NotSliced,
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
         FetchError::NotShared { .. } => Kind::NotShared,
@@ -223,7 +225,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
     };
     let (message, milliseconds) = match error {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
-        FetchError::Origin(why) => (why.clone(), 0),
+        FetchError::Origin(why) | FetchError::NotValidated(why) => (why.clone(), 0),
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
         FetchError::NotShared { lasts } => (error.to_string(), u64::from(*lasts)),
         FetchError::Resting {
@@ -233,6 +235,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Overloaded(_)
         | FetchError::Stopping
         | FetchError::NotStored
+        | FetchError::NotSliced
         | FetchError::Loop
         | FetchError::MaxForwards => (error.to_string(), 0),
     };
@@ -261,6 +264,8 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         Kind::NotShared => FetchError::NotShared {
             lasts: failed.milliseconds > 0,
         },
+        Kind::NotSliced => FetchError::NotSliced,
+        Kind::NotValidated => FetchError::NotValidated(failed.message.clone()),
         Kind::Loop => FetchError::Loop,
         Kind::Resting => FetchError::Resting {
             reason: match failed.message.as_str() {
