@@ -60,7 +60,7 @@ impl Inner {
             let node = &*self;
             let tellings =
                 stream::iter(news).for_each_concurrent(AT_ONCE, |(to, stale)| async move {
-                    // Out of reach: then it is heard of before anything stored is used again.
+                    // Out of reach: it is counted, and may use what it holds should it be an owner again.
                     let _told_or_not = node.tell_one(to, &stale, PATIENCE).await;
                 });
             tellings.await;
