@@ -47,6 +47,11 @@ impl Fill {
                     Some(StatusCode::NOT_MODIFIED),
                 );
             }
+            None if self.is_lent => {
+                // Then the next lease is for the whole.
+                self.node.store.remove(&self.miss.key);
+                self.lose();
+            }
             None => {
                 drop(answer);
                 self.miss.stale = None;

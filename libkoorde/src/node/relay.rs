@@ -40,6 +40,8 @@ pub(crate) enum Failure {
     Fetch(FetchError),
     /// None of the owners that were to be asked could be reached; the fill is up to this node.
     OwnersUnreachable,
+    /// Who was to ask the origin did not: whoever asks again may be the next.
+    LeaseLost,
 }
 
 impl From<FetchError> for Failure {
@@ -110,11 +112,11 @@ impl<H> Relay<H> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader from the first byte; `None` when the first bytes are gone already, or when the body
-    /// is known to be cut off: whoever comes after that has not been promised it.
+    /// A reader from the first byte; `None` when the first bytes are gone already, or when it is over
+    /// and nothing whole has come of it: whoever comes after that has not been promised it.
     pub(crate) fn read(self: &Arc<Self>) -> Option<Reader<H>> {
         let mut state = self.state();
-        if state.first > 0 || matches!(state.end, Some(Err(_))) {
+        if state.first > 0 || state.has_failed() {
             return None;
         }
         let id = state.next_reader;
@@ -145,6 +147,21 @@ impl<H> Relay<H> {
             }
             0
         });
+    }
+
+    /// Publishes the head and ends the body, if at most one reads: it wants no more than the head, and
+    /// whoever comes now is promised nothing. Whether that was so.
+    pub(crate) fn end_at_head(&self, head: Arc<H>) -> bool {
+        let mut is_over = false;
+        self.change(|state| {
+            if state.readers.len() <= 1 && state.head.is_none() {
+                state.head = Some(Ok(head));
+                state.end = Some(Err(BodyError::Cut("nobody reads it".to_owned())));
+                is_over = true;
+            }
+            0
+        });
+        is_over
     }
 
     /// From now on chunks go when every reader has them.
@@ -190,6 +207,11 @@ impl<H> Relay<H> {
             }
             0
         });
+    }
+
+    /// Whether there is no head, or the body is known to be incomplete.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().has_failed()
     }
 
     /// Every chunk so far; whole in keep mode, which is when it is asked for.
@@ -245,6 +267,10 @@ impl<H> Relay<H> {
 }
 
 impl<H> State<H> {
+    fn has_failed(&self) -> bool {
+        matches!(self.head, Some(Err(_))) || matches!(self.end, Some(Err(_)))
+    }
+
     /// In pass mode, drops what every reader has; returns how many bytes.
     fn trim(&mut self) -> u64 {
         if !self.pass {
