@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, header,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header,
     request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -33,12 +33,11 @@ impl Change {
 
     /// The URLs that a response makes stale: the target's, and those of its origin that it names; none
     /// if it is an error.
-    pub(crate) fn made_by<R>(&self, response: &Response<R>) -> Vec<Uri> {
-        let status = response.status();
+    pub(crate) fn made_by(&self, status: StatusCode, fields: &HeaderMap) -> Vec<Uri> {
         if !status.is_success() && !status.is_redirection() {
             return Vec::new();
         }
-        self.urls(response.headers())
+        self.urls(fields)
     }
 
     fn urls(&self, fields: &HeaderMap) -> Vec<Uri> {

@@ -59,6 +59,19 @@ impl<S> Koorde<S> {
         &self.shared
     }
 
+    /// Whether koorde has a part in reading this, which has no content.
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn takes(&self, parts: &Parts) -> bool {
+        matches!(self.way(parts, false), Way::Delegate(_) | Way::NotStored)
+    }
+
+    /// What this may change of what koorde has stored.
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn changes(&self, parts: &Parts) -> Option<invalidate::Change> {
+        let is_change = matches!(self.way(parts, true), Way::Change);
+        is_change.then(|| invalidate::Change::of(parts))
+    }
+
     fn way(&self, parts: &Parts, has_body: bool) -> Way {
         let shared = &*self.shared;
         let target = &parts.uri;
@@ -111,7 +124,7 @@ where
                 let (spare, shared) = (self.inner.clone(), Arc::clone(&self.shared));
                 ResponseFuture::koorde(async move {
                     let response = answer.await?;
-                    let urls = change.made_by(&response);
+                    let urls = change.made_by(response.status(), response.headers());
                     invalidate::after::<S, B, R>(spare, &shared, &urls).await;
                     Ok(response.map(Body::plain))
                 })
