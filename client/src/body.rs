@@ -29,9 +29,9 @@ pin_project! {
     #[project = KindProjection]
     enum Kind<R> {
         // As it comes.
-        Plain { #[pin] body: R },
+        Plain { #[pin] body: Source<R> },
         // Noted while it is read, so that it can go on.
-        Guarded { #[pin] body: R, guard: Option<Box<Guard<R>>> },
+        Guarded { #[pin] body: Source<R>, guard: Option<Box<Guard<R>>> },
         // Broken off; asking again.
         Asking { attempt: Exclusive<Attempt<R>>, replay: Option<Replay>, error: Option<BodyError> },
         // The second body, compared with the first as far as that was read.
@@ -40,13 +40,41 @@ pin_project! {
     }
 }
 
+pin_project! {
+    #[project = SourceProjection]
+    enum Source<R> {
+        Inner { #[pin] body: R },
+        Koorde { body: Exclusive<Boxed> },
+    }
+}
+
+/// A body of koorde's, or one that is put while it is read.
+pub(crate) type Boxed = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>;
+
 impl<R> Body<R> {
     pub(crate) fn plain(body: R) -> Self {
+        let body = Source::Inner { body };
         let kind = Kind::Plain { body };
         Self { kind }
     }
 
     pub(crate) fn guarded(body: R, guard: Option<Box<Guard<R>>>) -> Self {
+        let body = Source::Inner { body };
+        let kind = Kind::Guarded { body, guard };
+        Self { kind }
+    }
+
+    #[cfg(feature = "look-aside")]
+    pub(crate) fn boxed(body: Boxed) -> Self {
+        let kind = Kind::Plain {
+            body: Source::of(body),
+        };
+        Self { kind }
+    }
+
+    #[cfg(feature = "look-aside")]
+    pub(crate) fn boxed_guarded(body: Boxed, guard: Option<Box<Guard<R>>>) -> Self {
+        let body = Source::of(body);
         let kind = Kind::Guarded { body, guard };
         Self { kind }
     }
@@ -71,10 +99,7 @@ where
         loop {
             let next = match kind.as_mut().project() {
                 KindProjection::Empty => return Poll::Ready(None),
-                KindProjection::Plain { body } => {
-                    let frame = ready!(body.poll_frame(context));
-                    return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
-                }
+                KindProjection::Plain { body } => return body.poll_frame(context),
                 KindProjection::Guarded { body, guard } => {
                     match guarded(ready!(body.poll_frame(context)), guard) {
                         Ok(next) => return Poll::Ready(next),
@@ -136,10 +161,7 @@ where
 }
 
 /// What a guarded body's frame is to the reader; or, if it broke off, what comes next.
-fn guarded<R, E: Into<BodyError>>(
-    frame: Option<Result<Frame<Bytes>, E>>,
-    guard: &mut Option<Box<Guard<R>>>,
-) -> Result<Next, Kind<R>> {
+fn guarded<R>(frame: Next, guard: &mut Option<Box<Guard<R>>>) -> Result<Next, Kind<R>> {
     match frame {
         Some(Ok(frame)) => {
             match (frame.data_ref(), guard.as_mut()) {
@@ -151,13 +173,13 @@ fn guarded<R, E: Into<BodyError>>(
             Ok(Some(Ok(frame)))
         }
         Some(Err(error)) => match guard.take() {
-            None => Ok(Some(Err(error.into()))),
+            None => Ok(Some(Err(error))),
             Some(guard) => {
                 let (attempt, replay) = guard.begin();
                 Err(Kind::Asking {
                     attempt: Exclusive::new(attempt),
                     replay: Some(replay),
-                    error: Some(error.into()),
+                    error: Some(error),
                 })
             }
         },
@@ -199,6 +221,48 @@ fn replayed<E: Into<BodyError>>(
             } else {
                 Step::Next(Some(Ok(Frame::data(rest))))
             }
+        }
+    }
+}
+
+#[cfg(feature = "look-aside")]
+impl<R> Source<R> {
+    fn of(body: Boxed) -> Self {
+        let body = Exclusive::new(body);
+        Self::Koorde { body }
+    }
+}
+
+impl<R> HttpBody for Source<R>
+where
+    R: HttpBody<Data = Bytes>,
+    R::Error: Into<BodyError>,
+{
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Next> {
+        match self.project() {
+            SourceProjection::Inner { body } => {
+                let frame = ready!(body.poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            SourceProjection::Koorde { body } => body.get_mut().as_mut().poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Inner { body } => body.is_end_stream(),
+            // Shared, it can't be asked; its end comes with a poll.
+            Self::Koorde { .. } => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Inner { body } => body.size_hint(),
+            Self::Koorde { .. } => SizeHint::default(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Where the sidecar is, and how requests to it are written.
 
+use std::fmt;
+
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
 
 use crate::InvalidSetting;
@@ -61,6 +63,14 @@ impl Endpoint {
         self.uri(PathAndQuery::try_from(form).ok()?)
     }
 
+    /// The URL of a request that came to this origin: of its path, and of no other host's.
+    pub(crate) fn target(&self, asked: &Uri) -> Option<Uri> {
+        if asked.authority().is_some_and(|name| !self.is_at(name)) {
+            return None;
+        }
+        self.uri(asked.path_and_query()?.clone())
+    }
+
     /// Where the sidecar says whether it is alive.
     pub(crate) fn livez(&self) -> Option<Uri> {
         self.uri(PathAndQuery::from_static("/livez"))
@@ -76,6 +86,12 @@ impl Endpoint {
             .scheme(self.scheme.clone())
             .authority(self.authority.clone());
         uri.path_and_query(path).build().ok()
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}://{}", self.scheme, self.authority)
     }
 }
 

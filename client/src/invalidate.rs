@@ -5,7 +5,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header,
-    request::Parts,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use tokio::time::timeout;
@@ -26,8 +25,7 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    pub(crate) fn of(parts: &Parts) -> Self {
-        let target = parts.uri.clone();
+    pub(crate) fn of(target: Uri) -> Self {
         Self { target }
     }
 
@@ -64,6 +62,10 @@ where
         return;
     }
     let all = async {
+        #[cfg(feature = "look-aside")]
+        if let Some(aside) = &shared.aside {
+            return aside.invalidate(urls, shared).await;
+        }
         for url in urls {
             if !one::<S, B, R>(&mut service, shared, url).await {
                 return false;

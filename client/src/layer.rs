@@ -1,6 +1,7 @@
 //! The layer: what an app sets, once.
 
 use std::{
+    borrow::Cow,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -33,6 +34,10 @@ pub(crate) struct Shared {
     pub(crate) policy: Policy,
     pub(crate) patience: Duration,
     pub(crate) events: Events,
+    /// The URL of this server, if the layer stands before what it serves.
+    pub(crate) origin: Option<Endpoint>,
+    #[cfg(feature = "look-aside")]
+    pub(crate) aside: Option<crate::aside::Aside>,
     breaker: Arc<Mutex<Breaker>>,
 }
 
@@ -65,6 +70,9 @@ impl KoordeLayer {
             policy: Policy::default(),
             patience: Duration::from_secs(1),
             events: Events::default(),
+            origin: None,
+            #[cfg(feature = "look-aside")]
+            aside: None,
             breaker: Arc::new(Mutex::new(Breaker::new())),
         };
         Self { shared }
@@ -77,6 +85,50 @@ impl KoordeLayer {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.shared.patience = patience;
         self
+    }
+
+    /// Look-aside: koorde is asked; where it has nothing, the inner service makes the request, with the
+    /// app's own TLS, credentials and retries, under a lease so that nobody else in the cluster makes
+    /// it too, and the response is put while the app reads it. Without a sidecar this changes nothing.
+    ///
+    /// Call it after [`patience`](Self::patience). It speaks gRPC with the sidecar (HTTP/2 without
+    /// TLS), past the inner service.
+    ///
+    /// # Errors
+    /// The endpoint is one that has TLS.
+    #[cfg(feature = "look-aside")]
+    pub fn look_aside(mut self) -> Result<Self, InvalidSetting> {
+        if let Some(endpoint) = &self.shared.endpoint {
+            let sidecar = crate::aside::Sidecar::new(&endpoint.to_string(), self.shared.patience)?;
+            self.shared.aside = Some(crate::aside::Aside::sidecar(sidecar));
+        }
+        Ok(self)
+    }
+
+    /// Bytes of bodies that wait to be put, all requests of the layer together. A put that finds no
+    /// room is given up, and the app reads on. Default: 64 MiB. Call it after
+    /// [`look_aside`](Self::look_aside).
+    #[cfg(feature = "look-aside")]
+    #[must_use]
+    pub fn put_buffer(mut self, bytes: usize) -> Self {
+        if let Some(aside) = &mut self.shared.aside {
+            aside.buffer(bytes);
+        }
+        self
+    }
+
+    /// The layer stands before what this process serves, as `https://host` or `https://host:port`
+    /// knows it: responses of the inner service are cached for the whole cluster. Requests for
+    /// another host (by Host, or by a URI that has one) go past koorde.
+    ///
+    /// That needs look-aside: a sidecar that fetched by itself would ask this server, without end.
+    ///
+    /// # Errors
+    /// The origin is not `http://host:port` or `https://host:port`.
+    #[cfg(feature = "look-aside")]
+    pub fn server(mut self, origin: &str) -> Result<Self, InvalidSetting> {
+        self.shared.origin = Some(Endpoint::parse(origin)?);
+        Ok(self)
     }
 
     /// Of GET and HEAD requests without content, only those for which this is true. Default: all,
@@ -159,6 +211,28 @@ impl<S> Layer<S> for KoordeLayer {
 }
 
 impl Shared {
+    /// Whether there is anything to ask.
+    pub(crate) fn has_koorde(&self) -> bool {
+        #[cfg(feature = "look-aside")]
+        if self.aside.is_some() {
+            return true;
+        }
+        // A sidecar that fetches by itself can't stand before this server: it would ask it again.
+        self.endpoint.is_some() && self.origin.is_none()
+    }
+
+    /// The URL that a request is for; none if that is not ours to cache.
+    pub(crate) fn target<'a>(&self, asked: &'a Uri) -> Option<Cow<'a, Uri>> {
+        if let Some(origin) = &self.origin {
+            return origin.target(asked).map(Cow::Owned);
+        }
+        // The app speaks with the sidecar itself.
+        let is_sidecars =
+            |endpoint: &Endpoint| asked.authority().is_some_and(|a| endpoint.is_at(a));
+        let is_ours = !self.endpoint.as_ref().is_some_and(is_sidecars);
+        is_ours.then_some(Cow::Borrowed(asked))
+    }
+
     /// Whether the sidecar may be asked now.
     pub(crate) fn ask(&self) -> Option<Ticket> {
         self.breaker().ask(Instant::now())

@@ -1,4 +1,6 @@
 //! A tower layer.
+#[cfg(feature = "look-aside")]
+mod aside;
 mod body;
 mod breaker;
 mod delegate;

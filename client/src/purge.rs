@@ -152,6 +152,11 @@ impl<S> Koorde<S> {
         R: http_body::Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BodyError>,
     {
+        #[cfg(feature = "look-aside")]
+        if let Some(aside) = &self.shared().aside {
+            let made = timeout(PATIENCE, aside.purge(purge, self.shared())).await;
+            return made.unwrap_or(Err(PurgeError::Unreachable));
+        }
         let made = by_http::<S, B, R>(self.get_ref().clone(), self.shared(), purge);
         let made = timeout(PATIENCE, made).await;
         made.unwrap_or(Err(PurgeError::Unreachable))

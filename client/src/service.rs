@@ -10,7 +10,9 @@ use http::{Request, Response, Uri, request::Parts};
 use tower_service::Service;
 
 use crate::{
-    Body, BodyError, ResponseFuture, delegate, invalidate,
+    Body, BodyError, Reason, ResponseFuture, delegate,
+    inner::Inner,
+    invalidate,
     layer::Shared,
     policy::{self, only_if_cached},
 };
@@ -27,10 +29,13 @@ pub struct Koorde<S> {
 enum Way {
     /// To the inner service, and nowhere else.
     Past,
-    /// To the inner service; then what is stored of its target is stale.
-    Change,
+    /// To the inner service; then what is stored of this target is stale.
+    Change(Uri),
     /// To the sidecar, as this URI.
     Delegate(Uri),
+    /// To the inner service, unless koorde has a response for this target.
+    #[cfg(feature = "look-aside")]
+    Aside(crate::aside::Aside, Uri),
     /// Nowhere: there is no koorde to ask, and the origin may not be.
     NotStored,
 }
@@ -62,34 +67,40 @@ impl<S> Koorde<S> {
     /// Whether koorde has a part in reading this, which has no content.
     #[cfg(feature = "reqwest-middleware")]
     pub(crate) fn takes(&self, parts: &Parts) -> bool {
-        matches!(self.way(parts, false), Way::Delegate(_) | Way::NotStored)
+        !matches!(self.way(parts, false), Way::Past | Way::Change(_))
     }
 
     /// What this may change of what koorde has stored.
     #[cfg(feature = "reqwest-middleware")]
     pub(crate) fn changes(&self, parts: &Parts) -> Option<invalidate::Change> {
-        let is_change = matches!(self.way(parts, true), Way::Change);
-        is_change.then(|| invalidate::Change::of(parts))
+        match self.way(parts, true) {
+            Way::Change(target) => Some(invalidate::Change::of(target)),
+            _ => None,
+        }
     }
 
     fn way(&self, parts: &Parts, has_body: bool) -> Way {
         let shared = &*self.shared;
-        let target = &parts.uri;
-        let Some(endpoint) = &shared.endpoint else {
-            let selected = only_if_cached(parts) && shared.policy.selects(parts, target, has_body);
-            return if selected { Way::NotStored } else { Way::Past };
+        let Some(target) = shared.target(&parts.uri) else {
+            return Way::Past;
         };
-        // The app speaks with the sidecar itself.
-        if target.authority().is_some_and(|name| endpoint.is_at(name)) {
+        if !shared.has_koorde() {
+            let selected = only_if_cached(parts) && shared.policy.selects(parts, &target, has_body);
+            return if selected { Way::NotStored } else { Way::Past };
+        }
+        if shared.policy.invalidates(parts, &target) {
+            return Way::Change(target.into_owned());
+        }
+        if !shared.policy.selects(parts, &target, has_body) {
             return Way::Past;
         }
-        if shared.policy.invalidates(parts, target) {
-            return Way::Change;
+        #[cfg(feature = "look-aside")]
+        if let Some(aside) = &shared.aside {
+            return Way::Aside(aside.clone(), target.into_owned());
         }
-        if !shared.policy.selects(parts, target, has_body) {
-            return Way::Past;
-        }
-        endpoint.path_form(target).map_or(Way::Past, Way::Delegate)
+        let endpoint = shared.endpoint.as_ref();
+        let form = endpoint.and_then(|endpoint| endpoint.path_form(&target));
+        form.map_or(Way::Past, Way::Delegate)
     }
 }
 
@@ -118,8 +129,8 @@ where
                 let request = Request::from_parts(parts, body);
                 ResponseFuture::bypass(self.inner.call(request))
             }
-            Way::Change => {
-                let change = invalidate::Change::of(&parts);
+            Way::Change(target) => {
+                let change = invalidate::Change::of(target);
                 let answer = self.inner.call(Request::from_parts(parts, body));
                 let (spare, shared) = (self.inner.clone(), Arc::clone(&self.shared));
                 ResponseFuture::koorde(async move {
@@ -130,6 +141,8 @@ where
                 })
             }
             Way::Delegate(uri) => self.delegate(parts, uri),
+            #[cfg(feature = "look-aside")]
+            Way::Aside(aside, target) => self.aside(aside, target, parts),
             Way::NotStored => ResponseFuture::koorde(async { Ok(delegate::not_stored()) }),
         }
     }
@@ -140,27 +153,13 @@ impl<S> Koorde<S> {
     /// ready again, what is asked in its place.
     fn delegate<B, R>(&mut self, parts: Parts, uri: Uri) -> ResponseFuture<S::Future, R, S::Error>
     where
-        S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
-        S::Future: Send + 'static,
-        S::Error: Send + 'static,
+        S: Inner<B, R, Error: 'static, Future: 'static>,
         B: http_body::Body + Default + Send + 'static,
-        R: http_body::Body<Data = Bytes> + Send + 'static,
-        R::Error: Into<BodyError>,
+        R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         let shared = Arc::clone(&self.shared);
         let Some(ticket) = shared.ask() else {
-            if only_if_cached(&parts) {
-                return ResponseFuture::koorde(async { Ok(delegate::not_stored()) });
-            }
-            let answer = self.inner.call(Request::from_parts(parts, B::default()));
-            return ResponseFuture::koorde(async move {
-                let response = answer.await?;
-                Ok(delegate::opened(
-                    &shared,
-                    crate::Reason::BreakerOpen,
-                    response,
-                ))
-            });
+            return self.direct(parts);
         };
         let mut asked = delegate::to_sidecar(&parts, uri);
         policy::write(&shared.policy, &parts, &mut asked.headers);
@@ -169,5 +168,47 @@ impl<S> Koorde<S> {
         ResponseFuture::koorde(delegate::fetch::<S, B, R>(
             first, spare, shared, ticket, parts,
         ))
+    }
+
+    /// With koorde beside. The service that was made ready is kept for the request itself.
+    #[cfg(feature = "look-aside")]
+    fn aside<B, R>(
+        &mut self,
+        aside: crate::aside::Aside,
+        target: Uri,
+        parts: Parts,
+    ) -> ResponseFuture<S::Future, R, S::Error>
+    where
+        S: Inner<B, R, Error: 'static, Future: 'static>,
+        B: http_body::Body + Default + Send + 'static,
+        R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let Some(ticket) = shared.ask() else {
+            return self.direct(parts);
+        };
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        ResponseFuture::koorde(crate::aside::fetch::<S, B, R>(
+            ready, aside, shared, ticket, parts, target,
+        ))
+    }
+
+    /// Past a sidecar that is left alone for a moment.
+    fn direct<B, R>(&mut self, parts: Parts) -> ResponseFuture<S::Future, R, S::Error>
+    where
+        S: Inner<B, R, Error: 'static, Future: 'static>,
+        B: http_body::Body + Default + Send + 'static,
+        R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        if only_if_cached(&parts) {
+            return ResponseFuture::koorde(async { Ok(delegate::not_stored()) });
+        }
+        let shared = Arc::clone(&self.shared);
+        let answer = self.inner.call(Request::from_parts(parts, B::default()));
+        ResponseFuture::koorde(async move {
+            let response = answer.await?;
+            Ok(delegate::opened(&shared, Reason::BreakerOpen, response))
+        })
     }
 }

@@ -76,7 +76,20 @@ pub(crate) enum Said {
 pub(crate) fn read(fields: &HeaderMap) -> Option<Said> {
     let values = fields.get_all(&CACHE_STATUS).into_iter();
     let last = values.filter_map(|value| value.to_str().ok()).last()?;
-    let member = split(last, ',')
+    last_member(last)
+}
+
+/// The same of one member alone: why koorde leaves a request to the app.
+#[cfg(feature = "look-aside")]
+pub(crate) fn of_member(text: &str) -> Option<CacheStatus> {
+    match last_member(text)? {
+        Said::Answer(status) => Some(status),
+        Said::Failure(word) => Some(CacheStatus::new(CacheResult::Bypass, Some(&word))),
+    }
+}
+
+fn last_member(value: &str) -> Option<Said> {
+    let member = split(value, ',')
         .into_iter()
         .rfind(|member| !member.trim().is_empty())?;
     let mut parts = split(member, ';').into_iter();

@@ -186,3 +186,18 @@ async fn one(mut stream: TcpStream, answer: Option<&'static [u8]>) {
 
 pub type Plain = Incoming;
 pub type HttpError = Error;
+
+/// Asks until there is something.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(mut ask: impl FnMut() -> F) -> T {
+    let asked = async {
+        loop {
+            if let Some(found) = ask().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, asked)
+        .await
+        .expect("it comes in time")
+}
