@@ -105,6 +105,16 @@ impl KoordeLayer {
         Ok(self)
     }
 
+    /// Look-aside without a sidecar: this process is a node of the ring itself. The app starts the
+    /// node and ends it; the layer asks it.
+    #[cfg(feature = "embedded")]
+    #[must_use]
+    pub fn embedded(node: libkoorde::Node) -> Self {
+        let mut layer = Self::at(None);
+        layer.shared.aside = Some(crate::aside::Aside::node(crate::aside::Node(node)));
+        layer
+    }
+
     /// Bytes of bodies that wait to be put, all requests of the layer together. A put that finds no
     /// room is given up, and the app reads on. Default: 64 MiB. Call it after
     /// [`look_aside`](Self::look_aside).

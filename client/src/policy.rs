@@ -100,6 +100,7 @@ impl Policy {
         self.stored_as.as_ref().and_then(|name| name(parts))
     }
 
+    #[cfg(feature = "look-aside")]
     /// The freshness lifetime that the app wants in place of the response's own.
     pub(crate) fn lifetime_of(
         &self,

@@ -22,10 +22,14 @@ use crate::{
     status::{self, Said},
 };
 
+#[cfg(feature = "embedded")]
+mod node;
 mod sidecar;
 mod tasks;
 mod tee;
 
+#[cfg(feature = "embedded")]
+pub(crate) use node::Node;
 pub(crate) use sidecar::Sidecar;
 use tasks::Tasks;
 use tee::{Budget, Pieces, Tee};
@@ -44,6 +48,8 @@ pub(crate) struct Aside {
 #[derive(Clone, Debug)]
 enum Backend {
     Sidecar(Sidecar),
+    #[cfg(feature = "embedded")]
+    Node(Node),
 }
 
 /// What asking has come to.
@@ -67,6 +73,8 @@ pub(crate) struct Held {
 
 enum HeldKind {
     Sidecar(sidecar::Lease),
+    #[cfg(feature = "embedded")]
+    Node(Box<libkoorde::Lease>),
 }
 
 /// What becomes of a response that was put.
@@ -95,6 +103,11 @@ impl Aside {
         Self::new(Backend::Sidecar(sidecar))
     }
 
+    #[cfg(feature = "embedded")]
+    pub(crate) fn node(node: Node) -> Self {
+        Self::new(Backend::Node(node))
+    }
+
     fn new(backend: Backend) -> Self {
         Self {
             backend,
@@ -111,6 +124,8 @@ impl Aside {
     async fn ask(&self, asking: Asking<'_>) -> Result<Asked, Reason> {
         match &self.backend {
             Backend::Sidecar(sidecar) => sidecar.ask(asking).await,
+            #[cfg(feature = "embedded")]
+            Backend::Node(node) => node.ask(asking).await,
         }
     }
 
@@ -118,6 +133,8 @@ impl Aside {
     pub(crate) async fn invalidate(&self, urls: &[Uri], shared: &Shared) -> bool {
         match &self.backend {
             Backend::Sidecar(sidecar) => sidecar.invalidate(urls, shared).await,
+            #[cfg(feature = "embedded")]
+            Backend::Node(node) => node.invalidate(urls, shared).await,
         }
     }
 
@@ -128,6 +145,8 @@ impl Aside {
     ) -> Result<Receipt, PurgeError> {
         match &self.backend {
             Backend::Sidecar(sidecar) => sidecar.purge(purge, shared).await,
+            #[cfg(feature = "embedded")]
+            Backend::Node(node) => node.purge(purge, shared).await,
         }
     }
 }
@@ -143,6 +162,8 @@ impl Held {
     ) {
         match self.kind {
             HeldKind::Sidecar(lease) => lease.put(head, lifetime, pieces, decided).await,
+            #[cfg(feature = "embedded")]
+            HeldKind::Node(lease) => node::put(*lease, head, lifetime, pieces, decided).await,
         }
     }
 
@@ -150,6 +171,8 @@ impl Held {
     async fn fail(self) -> Option<Response<Boxed>> {
         match self.kind {
             HeldKind::Sidecar(lease) => lease.fail().await,
+            #[cfg(feature = "embedded")]
+            HeldKind::Node(lease) => node::fail(*lease).await,
         }
     }
 }
