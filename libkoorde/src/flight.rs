@@ -22,7 +22,7 @@ pub(crate) struct Flights<K, V> {
 }
 
 /// The part that [`Flights::join`] gives.
-pub(crate) enum Joined<K: Eq + Hash, V> {
+pub(crate) enum Joined<K: Eq + Hash + Clone, V> {
     /// Nobody else is at it: do the work, publish it through the value, drop the landing.
     Leads(Arc<V>, Landing<K, V>),
     /// Somebody is: read the value.
@@ -69,6 +69,17 @@ impl<K: Eq + Hash + Clone, V> Flights<K, V> {
         }
     }
 
+    /// Lets nobody join this flight of `key` any more: somebody has seen that nothing comes of it.
+    pub(crate) fn forget(&self, key: &K, flight: &Arc<V>) {
+        let mut shard = self.shard(key);
+        if shard
+            .get(key)
+            .is_some_and(|value| Arc::ptr_eq(value, flight))
+        {
+            shard.remove(key);
+        }
+    }
+
     /// The flight of `key`, if there is one.
     pub(crate) fn get(&self, key: &K) -> Option<Arc<V>> {
         self.shard(key).get(key).cloned()
@@ -86,24 +97,15 @@ impl<K: Eq + Hash + Clone, V> Flights<K, V> {
 
 /// Held by the leader; dropping it frees the key.
 #[derive(Debug)]
-pub(crate) struct Landing<K: Eq + Hash, V> {
+pub(crate) struct Landing<K: Eq + Hash + Clone, V> {
     flights: Arc<Flights<K, V>>,
     key: K,
     value: Arc<V>,
 }
 
-impl<K: Eq + Hash, V> Drop for Landing<K, V> {
+impl<K: Eq + Hash + Clone, V> Drop for Landing<K, V> {
     fn drop(&mut self) {
-        let index = self.flights.hasher.hash_one(&self.key) as usize % SHARDS;
-        let mut shard = self.flights.shards[index]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if shard
-            .get(&self.key)
-            .is_some_and(|value| Arc::ptr_eq(value, &self.value))
-        {
-            shard.remove(&self.key);
-        }
+        self.flights.forget(&self.key, &self.value);
     }
 }
 
@@ -126,6 +128,23 @@ mod tests {
         drop(landing);
         assert_eq!(flights.len(), 0);
         assert!(matches!(flights.join(&1, || 9), Joined::Leads(seen, _) if *seen == 9));
+    }
+
+    #[test]
+    fn a_flight_of_which_nothing_comes_is_left_before_it_lands_and_the_next_stays() {
+        let flights = table(64);
+        let Joined::Leads(first, landing) = flights.join(&1, || 7) else {
+            panic!("must lead")
+        };
+        flights.forget(&1, &first);
+        let Joined::Leads(second, _second) = flights.join(&1, || 8) else {
+            panic!("must lead")
+        };
+        flights.forget(&1, &first);
+        drop(landing);
+        assert!(
+            matches!(flights.join(&1, || 9), Joined::Follows(seen) if Arc::ptr_eq(&seen, &second))
+        );
     }
 
     #[test]

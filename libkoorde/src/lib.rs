@@ -44,7 +44,10 @@ mod store;
 pub use config::Config;
 pub use error::{BodyError, FetchError, StartError};
 pub use metrics::Metrics;
-pub use node::{Body, Gateway, Interim, Node, Propagation, Request, RequestBody};
+pub use node::{
+    Aside, Body, Gateway, Interim, Lease, Node, NotWanted, Overrides, Propagation, Put, PutBody,
+    Request, RequestBody,
+};
 pub use purge::{Kind, PurgeRequest, Receipt, Scope};
 
 /// The README's Rust, so that it can't drift.

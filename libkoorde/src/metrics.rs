@@ -87,6 +87,9 @@ pub struct Metrics {
     pub upstream_servers: ByKind,
     /// Asks for a part of an origin's cluster-wide budget by how they ended: `granted alone`.
     pub origin_leases: ByKind,
+    /// Leases of fills to clients that make the origin's request themselves, by what became of them:
+    /// `granted`, and then `put failed given_back expired`.
+    pub look_aside: ByKind,
     /// Seconds from a request to the head of an origin's response.
     pub origin_seconds: Histogram,
     /// Refusals of the egress guard by reason.
@@ -146,6 +149,7 @@ impl Metrics {
             origin_retries: add.kinds("origin_retries", "Unsent requests by what became of them"),
             upstream_servers: add.kinds("upstream_servers", "Servers that were left out, by why"),
             origin_leases: add.kinds("origin_leases", "Asks for a budget by how they ended"),
+            look_aside: add.kinds("look_aside_leases", "Leases by what became of them"),
             origin_seconds: add.seconds(
                 "origin_request_duration",
                 "To the head of an origin's response",

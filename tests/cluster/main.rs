@@ -6,6 +6,8 @@ mod egress;
 mod failure;
 mod found;
 mod invalidation;
+mod look_aside;
+mod look_aside_peers;
 mod passing;
 mod protection;
 mod purge;

@@ -1,5 +1,6 @@
 //! What the tests share: the simulator of the ring, and real nodes and origins on loopback.
 
+pub mod app;
 pub mod behaviour;
 pub mod cluster;
 pub mod oracle;

@@ -182,6 +182,8 @@ impl Inner {
             target: request.target.to_string(),
             fields: wire::fields(&request.fields),
             slice: request.slice.map_or(0, |slice| slice.saturating_add(1)),
+            tenant: request.overrides.tenant().to_owned(),
+            stored_as: wire::stored_as(request),
         };
         self.peers
             .inspect(owner.addr, request, ASK)

@@ -19,16 +19,13 @@ use super::{
     Inner, Request,
     answer::{Answer, Head},
     clock,
-    fill::{Fill, Flight},
-    memo::FlightKey,
     miss::{Miss, decide},
     relay::{Failure, Reader},
     request::{Interim, no_body},
-    routes::Route,
+    seat::Flight,
 };
 use crate::{
     error::FetchError,
-    flight::{Joined, Landing},
     outcome::{CacheResult, Outcome, Tier},
     policy::{CacheKey, Forward, Now, Reuse, forwarding, reuse},
     ring::protocol::Member,
@@ -42,6 +39,17 @@ pub(crate) enum Hop {
     Client,
     /// A peer takes us for the owner. Never forwarded again, whatever we think of it.
     Forwarded,
+}
+
+/// What the stores of one node say to a request.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// Here it is.
+    Answer(Answer),
+    /// It may be used, and is to be renewed (RFC 5861 §3).
+    Stale(Answer, Box<Miss>),
+    /// Somebody else has to be asked.
+    Miss(Box<Miss>),
 }
 
 impl Inner {
@@ -86,14 +94,34 @@ impl Inner {
         hop: Hop,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
+        match self.look_up(request, hop, timeout).await? {
+            Found::Answer(answer) => Ok(answer),
+            Found::Stale(answer, miss) => {
+                self.refresh(*miss);
+                Ok(answer)
+            }
+            Found::Miss(miss) => self.fill(*miss).await,
+        }
+    }
+
+    /// What the stores here say to a request.
+    pub(crate) async fn look_up(
+        self: &Arc<Self>,
+        request: Request,
+        hop: Hop,
+        timeout: Duration,
+    ) -> Result<Found, FetchError> {
         // Before it joins others: it might wait for itself, and only who forged it is to fail by it.
         if forwarding::is_loop(&request.fields, &self.hop) {
             return Err(FetchError::Loop);
         }
         self.gate.pass(clock::now().instant).await;
         let now = clock::now();
-        let route = Arc::clone(self.routes.find(&request.target));
-        let key = route.key(&request);
+        let mut route = Arc::clone(self.routes.find(&request.target));
+        if let Some(lifetime) = request.overrides.lifetime() {
+            route = Arc::new(route.with_lifetime(lifetime, None));
+        }
+        let key = self.key(&request);
         let hears = hop == Hop::Forwarded || self.hears_of_purges();
         let variants = self.store.get(&key, now.instant).filter(|variants| {
             hop == Hop::Forwarded || hears && self.is_among_owners(&key, variants)
@@ -104,7 +132,8 @@ impl Inner {
                 .as_ref()
                 .and_then(|variants| variants.all.get(index))
         {
-            return Ok(self.hit(&request, stored, CacheResult::Hit, Tier::Local, now));
+            let hit = self.hit(&request, stored, CacheResult::Hit, Tier::Local, now);
+            return Ok(Found::Answer(hit));
         }
         let (owners, detail) = match hop {
             Hop::Client => self.owners(&key).await,
@@ -118,7 +147,8 @@ impl Inner {
             && hears
             && let Some(stored) = self.hot_copy(&request, &key, now)
         {
-            return Ok(self.hit(&request, &stored, CacheResult::Hit, Tier::Hot, now));
+            let hit = self.hit(&request, &stored, CacheResult::Hit, Tier::Hot, now);
+            return Ok(Found::Answer(hit));
         }
         let stored = |index: usize| {
             variants
@@ -126,10 +156,12 @@ impl Inner {
                 .and_then(|all| all.all.get(index))
                 .cloned()
         };
+        let mut usable = None;
         let (stale, forward) = match reuse {
             Reuse::StaleWhileRevalidate { index } if ours && let Some(stored) = stored(index) => {
-                self.refresh(&request, &key, &route, Arc::clone(&stored));
-                return Ok(self.hit(&request, &stored, CacheResult::Stale, Tier::Local, now));
+                let hit = self.hit(&request, &stored, CacheResult::Stale, Tier::Local, now);
+                usable = Some(hit);
+                (Some(stored), Forward::Stale)
             }
             Reuse::OnlyIfCached if ours => return Err(FetchError::NotStored),
             Reuse::Validate { index, forward } => (stored(index), forward),
@@ -137,28 +169,30 @@ impl Inner {
             Reuse::Forward(forward) => (None, forward),
             Reuse::Fresh { .. } | Reuse::OnlyIfCached => (None, Forward::Miss),
         };
-        // What we hold of another's key is no reason for a condition: the owner has the right one.
-        let stale = stale.filter(|_| ours);
-        self.fill(Miss {
+        let miss = Box::new(Miss {
             request,
             after: self.purges.newest(&key, None),
             collapses: hears && route.collapse,
             key,
             route,
-            stale,
+            // What we hold of another's key is no reason for a condition: the owner has the right one.
+            stale: stale.filter(|_| ours),
             forward,
             owners,
             detail,
             forwarded: hop == Hop::Forwarded,
             only_if_cached: reuse == Reuse::OnlyIfCached,
             deadline: now.instant + timeout,
+        });
+        Ok(match usable {
+            Some(answer) => Found::Stale(answer, miss),
+            None => Found::Miss(miss),
         })
-        .await
     }
 
-    /// The cache key of a request, by the rules of its route.
+    /// The cache key of a request, by the rules of the route of its place.
     pub(crate) fn key(&self, request: &Request) -> CacheKey {
-        self.routes.find(&request.target).key(request)
+        self.routes.find(request.place()).key(request)
     }
 
     fn hit(
@@ -229,72 +263,44 @@ impl Inner {
     }
 
     /// Validates in the background, unless somebody is at it (RFC 5861 §3).
-    fn refresh(
-        self: &Arc<Self>,
-        request: &Request,
-        key: &CacheKey,
-        route: &Arc<Route>,
-        stale: Arc<Stored>,
-    ) {
-        let after = self.purges.newest(key, None);
-        let flight = self.memo.flight(key, &request.fields, false, after);
-        let start = || Flight::new(&self.unfinished, self.purges.version());
-        let Joined::Leads(value, landing) = self.flights.join(&flight, start) else {
-            return;
-        };
+    fn refresh(self: &Arc<Self>, miss: Miss) {
+        // Whoever reads it: the fill goes on without.
+        let _seat = self.join(&self.renewal(miss), None);
+    }
+
+    /// What brings in place of a stale response what all want now.
+    pub(crate) fn renewal(&self, mut miss: Miss) -> Miss {
         // A HEAD's answer would renew nothing, and say nothing of what a GET may wait for.
-        let mut request = request.clone();
-        request.method = Method::GET;
-        let miss = Miss {
-            request,
-            key: key.clone(),
-            route: Arc::clone(route),
-            stale: Some(stale),
-            forward: Forward::Stale,
-            owners: Vec::new(),
-            detail: None,
-            forwarded: false,
-            only_if_cached: false,
-            after,
-            collapses: true,
-            deadline: clock::now().instant + self.config.fetch.timeout,
-        };
-        self.start(miss.for_everybody(), value, Some(landing), flight);
+        miss.request.method = Method::GET;
+        miss.forwarded = false;
+        miss.only_if_cached = false;
+        miss.collapses = true;
+        miss.deadline = clock::now().instant + self.config.fetch.timeout;
+        miss
     }
 
     /// Joins the fill of this request, or starts it, and answers from it.
-    async fn fill(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
-        let may_collapse = reuse::may_collapse(&miss.request.method, &miss.request.fields);
-        let may_collapse = may_collapse && miss.collapses && !miss.only_if_cached;
-        let may_collapse = may_collapse && !self.passes_condition(&miss);
+    pub(crate) async fn fill(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
+        let may_wait = self.may_wait(&miss);
         // More than one round: the owners may be gone, the first may have taught us the names in
         // Vary, and what it brought may have been purged on its way.
         for _ in 0..3 {
-            let flight = self.flight(&miss);
-            if !may_collapse || self.memo.is_uncacheable(&flight) {
-                break;
-            }
-            let start = || Flight::new(&self.unfinished, self.purges.version());
-            let (reader, born, leads) = match self.flights.join(&flight, start) {
-                Joined::Full => break,
-                Joined::Follows(flight) => (flight.relay.read(), flight.born, false),
-                Joined::Leads(value, landing) => {
-                    let (reader, born) = (value.relay.read(), value.born);
-                    self.start(miss.for_everybody(), value, Some(landing), flight);
-                    (reader, born, true)
-                }
+            // None: waiting is in vain, or its first bytes have passed already.
+            let seat = if may_wait {
+                self.board(&miss, None)
+            } else {
+                None
             };
-            // None: its first bytes have passed already.
-            let Some(reader) = reader else { break };
+            let Some(seat) = seat else { break };
             match self
-                .head(&reader, miss.request.interim.as_ref(), miss.deadline)
+                .head(&seat.reader, miss.request.interim.as_ref(), miss.deadline)
                 .await
             {
                 Ok(head) => {
                     let now = clock::now();
-                    let purged = self.purged_since(born, &miss.key, &head);
-                    if leads || purged.is_none() && may_share(&miss.request, &head, now) {
-                        return Ok(self.read(&miss, &head, reader, !leads, now));
+                    let purged = self.purged_since(seat.flight.born, &miss.key, &head);
+                    if seat.leads || purged.is_none() && may_share(&miss.request, &head, now) {
+                        return Ok(self.read(&miss, &head, seat.reader, !seat.leads, now));
                     }
                     if miss.forwarded && head.shared.is_none() {
                         // All who wait at the asker learn it now, and not after one more fetch.
@@ -303,13 +309,20 @@ impl Inner {
                     miss.after = miss.after.max(purged.unwrap_or(0));
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
+                Err(Failure::LeaseLost) => self.leave(seat),
                 Err(Failure::Fetch(FetchError::NotShared)) => break,
                 // Somebody else's forged field, for all we know.
-                Err(Failure::Fetch(FetchError::Loop)) if !leads => break,
+                Err(Failure::Fetch(FetchError::Loop)) if !seat.leads => break,
                 Err(Failure::Fetch(error)) => return Err(error),
             }
         }
         self.alone(miss).await
+    }
+
+    /// Whether a miss may be answered by what another's fill brings.
+    pub(crate) fn may_wait(&self, miss: &Miss) -> bool {
+        let may_collapse = reuse::may_collapse(&miss.request.method, &miss.request.fields);
+        may_collapse && miss.collapses && !miss.only_if_cached && !self.passes_condition(miss)
     }
 
     /// A fill for this request only.
@@ -319,7 +332,7 @@ impl Inner {
             let new = "a relay that nothing has been written to can be read from its start";
             let reader = value.relay.read().expect(new);
             let flight = self.flight(&miss);
-            self.start(miss.clone(), value, None, flight);
+            self.start(miss.clone(), value, None, flight, None);
             match self
                 .head(&reader, miss.request.interim.as_ref(), miss.deadline)
                 .await
@@ -329,7 +342,8 @@ impl Inner {
                 Err(Failure::Fetch(FetchError::NotShared)) if !miss.owners.is_empty() => {
                     miss.owners.clear();
                 }
-                Err(Failure::OwnersUnreachable) => miss.fall_back(),
+                // Nothing is lent here.
+                Err(Failure::OwnersUnreachable | Failure::LeaseLost) => miss.fall_back(),
                 Err(Failure::Fetch(error)) => return Err(error),
             }
         }
@@ -343,33 +357,7 @@ impl Inner {
         is_conditional && miss.stale.is_none() && self.memo.passes_condition(&miss.key)
     }
 
-    fn flight(&self, miss: &Miss) -> FlightKey {
-        let (fields, asks_owners) = (&miss.request.fields, !miss.owners.is_empty());
-        self.memo.flight(&miss.key, fields, asks_owners, miss.after)
-    }
-
-    fn start(
-        self: &Arc<Self>,
-        miss: Miss,
-        flight: Arc<Flight>,
-        landing: Option<Landing<FlightKey, Flight>>,
-        flight_key: FlightKey,
-    ) {
-        let origin = miss.route.upstream.as_deref();
-        let origin = origin.unwrap_or(miss.request.target.authority());
-        let share = self.fill_shares.take(origin);
-        let permit = Arc::clone(&self.fills).try_acquire_owned().ok();
-        let Some(permit) = permit.zip(share) else {
-            flight
-                .relay
-                .head(Err(FetchError::Overloaded("fetch.max_fills").into()));
-            return;
-        };
-        let fill = Fill::new(Arc::clone(self), miss, flight, landing, flight_key, permit);
-        self.tasks.spawn(fill.run());
-    }
-
-    async fn head(
+    pub(crate) async fn head(
         &self,
         reader: &Reader<Head>,
         interim: Option<&Interim>,
@@ -385,7 +373,7 @@ impl Inner {
         }
     }
 
-    fn read(
+    pub(crate) fn read(
         &self,
         miss: &Miss,
         head: &Head,
@@ -454,7 +442,7 @@ pub(crate) const REPLICAS: usize = 3;
 const LOOKUP: Duration = Duration::from_secs(2);
 
 /// Whether a waiter may have what another's request brought (RFC 9111 §4, "collapsed requests").
-fn may_share(request: &Request, head: &Head, now: Now) -> bool {
+pub(crate) fn may_share(request: &Request, head: &Head, now: Now) -> bool {
     let Some(shared) = &head.shared else {
         return false;
     };

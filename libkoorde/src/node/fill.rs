@@ -4,28 +4,27 @@
 //! a panic included, ends its relay, so nobody waits for a dead one.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Instant,
 };
 
 use http::{HeaderMap, Method, StatusCode, header};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use tracing::{Instrument, debug, info_span};
 
 use super::{
     Inner, Request,
     answer::Head,
+    aside::Lender,
     clock,
     fill_shares::FillShare,
     intake::{Intake, Source, content_length},
     memo::FlightKey,
     miss::{Miss, decide},
     origin::{self, Outgoing},
-    relay::Relay,
+    relay::{Failure, Relay},
     request::{Interim, no_body},
+    seat::Flight,
 };
 use crate::{
     error::{BodyError, FetchError},
@@ -39,27 +38,6 @@ use crate::{
     store::{Store, Stored, TooLarge},
 };
 
-/// What the waiters of one fill share.
-#[derive(Debug)]
-pub(crate) struct Flight {
-    pub(crate) relay: Arc<Relay<Head>>,
-    /// Whether the origin is being asked, so that waiting for it waits for no other node.
-    pub(crate) at_origin: AtomicBool,
-    /// The newest purge when it was begun: what it brings survives no later one.
-    pub(crate) born: u64,
-}
-
-impl Flight {
-    /// `unfinished` counts the bytes that all relays of the node hold; `born` is the newest purge.
-    pub(crate) fn new(unfinished: &Arc<AtomicU64>, born: u64) -> Self {
-        Self {
-            relay: Arc::new(Relay::new(Arc::clone(unfinished))),
-            at_origin: AtomicBool::new(false),
-            born,
-        }
-    }
-}
-
 /// One fill under way.
 #[derive(Debug)]
 pub(crate) struct Fill {
@@ -71,6 +49,12 @@ pub(crate) struct Fill {
     _landing: Option<Landing<FlightKey, Flight>>,
     /// Whether others may be waiting.
     collapses: bool,
+    /// Who asks the origin in our place, if somebody does.
+    lender: Option<Lender>,
+    /// Whether it is that one's answer that comes in.
+    pub(crate) is_lent: bool,
+    /// Dropped when the place is free again: tells who put the answer that all of it is done.
+    pub(crate) done: Option<oneshot::Sender<()>>,
     _permit: (OwnedSemaphorePermit, FillShare),
 }
 
@@ -81,6 +65,7 @@ impl Fill {
         flight: Arc<Flight>,
         landing: Option<Landing<FlightKey, Flight>>,
         flight_key: FlightKey,
+        lender: Option<Lender>,
         permit: (OwnedSemaphorePermit, FillShare),
     ) -> Self {
         node.metrics.fills_inflight.inc();
@@ -92,6 +77,9 @@ impl Fill {
             flight_key,
             _landing: landing,
             collapses,
+            lender,
+            is_lent: false,
+            done: None,
             _permit: permit,
         }
     }
@@ -105,8 +93,12 @@ impl Fill {
             if (self.collapses || self.miss.stale.is_some()) && self.is_answered_by_store() {
                 return;
             }
+            let lender = self.lender.take();
             if !self.miss.owners.is_empty() {
-                return self.ask_owners().await;
+                return match lender {
+                    Some(lender) => self.lease_from_owners(lender).await,
+                    None => self.ask_owners().await,
+                };
             }
             if self.miss.only_if_cached {
                 return self.relay().head(Err(FetchError::NotStored.into()));
@@ -115,7 +107,10 @@ impl Fill {
                 return;
             }
             self.flight.at_origin.store(true, Ordering::Release);
-            self.ask_origin().await;
+            match lender {
+                Some(lender) => self.lend(lender).await,
+                None => self.ask_origin().await,
+            }
         }
         .instrument(span)
         .await;
@@ -123,6 +118,11 @@ impl Fill {
 
     pub(crate) fn relay(&self) -> &Relay<Head> {
         &self.flight.relay
+    }
+
+    /// Nothing came: whoever waited is told to ask again.
+    pub(crate) fn lose(&self) {
+        self.relay().head(Err(Failure::LeaseLost));
     }
 
     /// Passes interim responses on to all who wait.
@@ -212,7 +212,12 @@ impl Fill {
         self.relay().head(Err(error.into()));
     }
 
-    async fn on_answer(&mut self, request: &Request, answer: origin::Answer, is_conditional: bool) {
+    pub(crate) async fn on_answer(
+        &mut self,
+        request: &Request,
+        answer: origin::Answer,
+        is_conditional: bool,
+    ) {
         let exchange = answer.exchange;
         let (status, now) = (answer.head.status, exchange.response_received);
         if let Some(stale) = self.miss.stale.clone() {
@@ -295,6 +300,11 @@ impl Fill {
                     Some(StatusCode::NOT_MODIFIED),
                 );
             }
+            None if self.is_lent => {
+                // Then the next lease is for the whole.
+                self.node.store.remove(&self.miss.key);
+                self.lose();
+            }
             None => {
                 drop(answer);
                 self.miss.stale = None;
@@ -366,6 +376,12 @@ impl Fill {
             via: Vec::new(),
             detail: self.miss.detail,
         })));
+        if self.is_lent && storable.is_none() {
+            // Who put it has it already, and nobody else may.
+            count(&self.node.metrics.fills, "passed");
+            let own = BodyError::Cut("it is another's alone".to_owned());
+            return self.relay().end(Err(own));
+        }
         let (ended, kept) = Intake::new(self, keeps, limit)
             .pour(Source::Origin(body))
             .await;
@@ -383,7 +399,7 @@ impl Fill {
                 memo.mark_cacheable(&self.flight_key);
             }
             _ if self.collapses && !status.is_server_error() => {
-                memo.mark_uncacheable(&self.flight_key);
+                memo.mark_uncacheable(&self.flight_key, shared.is_some());
             }
             _ => (),
         }
@@ -415,6 +431,9 @@ impl Fill {
                 let part = stored.head.part;
                 let is_sound = part.is_none_or(|part| part.length() == stored.length);
                 let kept = is_sound && self.keep(store, &Arc::new(stored));
+                if kept && std::ptr::eq(store, &self.node.store) {
+                    self.flight.is_stored.store(true, Ordering::Release);
+                }
                 count(fills, if kept { "stored" } else { "passed" });
             }
             (Ok(()), None) => count(fills, "passed"),
@@ -441,7 +460,7 @@ impl Fill {
         kept
     }
 
-    fn publish_stored(
+    pub(crate) fn publish_stored(
         &self,
         stored: Arc<Stored>,
         result: CacheResult,

@@ -58,7 +58,8 @@ fn first_half(hash: &blake3::Hash) -> u128 {
 #[derive(Debug)]
 pub(crate) struct Memo {
     vary: Cache<u128, Arc<[HeaderName]>>,
-    uncacheable: Cache<u128, ()>,
+    /// Whether what came was stored all the same: it is validated each time.
+    uncacheable: Cache<u128, bool>,
     /// Keys whose origin was asked under a client's condition, with nothing stored.
     conditional: Cache<u128, ()>,
     /// Keys of what is not fetched in slices although its route says so.
@@ -150,9 +151,15 @@ impl Memo {
             .contains_key(&first_half(&blake3::hash(key.as_bytes())))
     }
 
-    /// Remembers that waiting for this flight is in vain.
-    pub(crate) fn mark_uncacheable(&self, flight: &FlightKey) {
-        self.uncacheable.insert(flight.digest(), ());
+    /// Remembers that waiting for this flight is in vain, although what it brings may be stored, if
+    /// it `is_storable`.
+    pub(crate) fn mark_uncacheable(&self, flight: &FlightKey, is_storable: bool) {
+        self.uncacheable.insert(flight.digest(), is_storable);
+    }
+
+    /// Whether nothing that may be stored is known to come of this flight.
+    pub(crate) fn is_hopeless(&self, flight: &FlightKey) -> bool {
+        self.uncacheable.get(&flight.digest()) == Some(false)
     }
 
     /// Forgets it: the last response could be shared.

@@ -33,6 +33,7 @@ use crate::{
 };
 
 mod answer;
+mod aside;
 mod body;
 mod clock;
 mod connector;
@@ -50,6 +51,7 @@ mod listener;
 mod memo;
 mod miss;
 mod origin;
+mod overrides;
 mod owners;
 mod pass;
 mod peers;
@@ -59,23 +61,26 @@ pub mod report;
 mod request;
 mod resolver;
 mod routes;
+mod seat;
 mod service;
 mod slices;
 mod tasks;
 mod tunnel;
 mod wire;
 
+pub use aside::{Aside, Lease, NotWanted, Put, PutBody};
 pub use body::Body;
 pub use gateway::Gateway;
+pub use overrides::Overrides;
 pub use request::{Interim, Request, RequestBody};
 #[cfg(fuzzing)]
 pub use wire::fuzzing;
 
 use answer::NodeName;
+use aside::Desk;
 use driver::Driver;
 use egress::Guard;
 use fetch::Hop;
-use fill::Flight;
 use fill_shares::FillShares;
 use gate::Gate;
 use memo::{FlightKey, Memo};
@@ -84,6 +89,7 @@ use peers::Peers;
 use report::{Explanation, RingReport, Stats};
 use resolver::Resolver;
 use routes::Routes;
+use seat::Flight;
 use service::PeerService;
 use tasks::Tasks;
 
@@ -151,6 +157,8 @@ pub(crate) struct Inner {
     gate: Arc<Gate>,
     /// URLs of which others may hold hot copies.
     leases: Leases,
+    /// Fills lent to clients of peers.
+    lent: Arc<Desk<Lease>>,
     /// This life of the node: when it began, in milliseconds. Only its order means anything.
     life: u64,
     started: std::time::Instant,
@@ -264,6 +272,7 @@ impl Node {
             seeds: AtomicUsize::new(0),
             purges,
             gate,
+            lent: Desk::new(config.fetch.max_fills),
             leases: Leases::new(config.store.hot_lease, start.instant),
             life: millis_since_epoch(start),
             started: start.instant,

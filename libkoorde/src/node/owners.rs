@@ -1,6 +1,6 @@
 //! Fills that ask another node: the owner and its replicas, or the previous owner.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use koorde_proto::peer::v1::{FetchRequest, Mode};
@@ -11,7 +11,7 @@ use super::{
     clock,
     fill::Fill,
     intake::{Intake, Source, content_length},
-    peers::{PeerBody, PeerError},
+    peers::{PeerAnswer, PeerBody, PeerError},
     relay::Failure,
     wire::{self, PeerHead},
 };
@@ -90,14 +90,29 @@ impl Fill {
             .collect()
     }
 
-    /// Asks a peer. One that lacks purges which we know would answer from what they took: it is told
-    /// them, and asked again.
+    /// Asks a peer for a response.
     async fn ask(
         &self,
         peer: &Member,
         mode: Mode,
         timeout: Duration,
     ) -> Result<(PeerHead, PeerBody, std::time::Instant), PeerError> {
+        match self.ask_in(peer, mode, timeout).await? {
+            (PeerAnswer::Response(head, body), started) => Ok((head, body, started)),
+            (PeerAnswer::Granted(..), _) => Err(PeerError::Refused(
+                "a lease that nobody asked for".to_owned(),
+            )),
+        }
+    }
+
+    /// Asks a peer. One that lacks purges which we know would answer from what they took: it is told
+    /// them, and asked again.
+    pub(crate) async fn ask_in(
+        &self,
+        peer: &Member,
+        mode: Mode,
+        timeout: Duration,
+    ) -> Result<(PeerAnswer, std::time::Instant), PeerError> {
         match self.fetch_from(peer, mode, timeout).await {
             Err(PeerError::Behind) => {
                 let synced = self.node.sync_with(peer.addr, TELL.min(timeout)).await;
@@ -113,7 +128,7 @@ impl Fill {
         peer: &Member,
         mode: Mode,
         timeout: Duration,
-    ) -> Result<(PeerHead, PeerBody, std::time::Instant), PeerError> {
+    ) -> Result<(PeerAnswer, std::time::Instant), PeerError> {
         let span = info_span!("koorde.peer.get", peer = %peer.name);
         let mut fields = self.miss.request.fields.clone();
         connection::strip_request(&mut fields);
@@ -125,6 +140,7 @@ impl Fill {
                 .and_then(|v: &HeaderValue| v.to_str().ok())
                 .unwrap_or("")
         };
+        let overrides = &self.miss.request.overrides;
         let request = FetchRequest {
             version: wire::VERSION,
             cluster: self.node.cluster.clone(),
@@ -142,6 +158,9 @@ impl Fill {
             traceparent: text("traceparent").to_owned(),
             tracestate: text("tracestate").to_owned(),
             purges: self.node.purges.digest(),
+            tenant: overrides.tenant().to_owned(),
+            stored_as: wire::stored_as(&self.miss.request),
+            lifetime_ms: overrides.lifetime().map_or(0, wire::millis),
         };
         let started = clock::now().instant;
         let interim = self.interim();
@@ -151,7 +170,7 @@ impl Fill {
             .fetch(peer.addr, request, &interim, timeout)
             .instrument(span);
         tokio::select! {
-            answer = fetch => answer.map(|(head, body)| (head, body, started)),
+            answer = fetch => answer.map(|answer| (answer, started)),
             // The ring often knows of a death before the connection does.
             () = self.node.driver.gone(peer.id) => Err(PeerError::Unreachable("left the ring".to_owned())),
         }
@@ -159,7 +178,7 @@ impl Fill {
 
     /// Passes a peer's answer on to our waiters; keeps it as a hot copy, or, if we own it now, in
     /// the store.
-    async fn relay_peer(
+    pub(crate) async fn relay_peer(
         &mut self,
         head: PeerHead,
         body: PeerBody,
@@ -212,7 +231,7 @@ impl Fill {
             self.learn(head.status, shared.as_ref());
         }
         self.announce(keeps);
-        self.relay().head(Ok(std::sync::Arc::new(Head {
+        let head = Arc::new(Head {
             status: head.status,
             fields: head.fields,
             shared: shared.clone(),
@@ -227,7 +246,13 @@ impl Fill {
             kept: ours && keeps,
             via: head.cache_status,
             detail: self.miss.detail,
-        })));
+        });
+        // What came from a client here and nobody else here waits for need not come back.
+        let is_put = self.is_lent && head.result == CacheResult::Miss;
+        if is_put && self.relay().end_at_head(Arc::clone(&head)) {
+            return;
+        }
+        self.relay().head(Ok(head));
         let limit = store.ceiling();
         let (ended, kept) = Intake::new(self, keeps, limit)
             .pour(Source::Peer(body))

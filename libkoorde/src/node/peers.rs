@@ -13,11 +13,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use koorde_proto::{
     peer::v1::{
-        FetchRequest, InspectReply, InspectRequest, LeaseRequest, fetch_reply::Part,
-        peer_client::PeerClient,
+        FetchRequest, InspectReply, InspectRequest, LeaseRequest, OfferReply, OfferRequest,
+        fetch_reply::Part, peer_client::PeerClient,
     },
     ring::v1::{Envelope, ring_client::RingClient},
 };
@@ -35,7 +35,7 @@ use super::{
     relay::MAX_INTERIM,
     request::Interim,
     tasks::Tasks,
-    wire::{self, PeerHead},
+    wire::{self, PeerGrant, PeerHead},
 };
 use crate::{
     error::{BodyError, FetchError},
@@ -69,6 +69,7 @@ pub(crate) enum PeerError {
 pub(crate) struct Peers {
     ring: Mutex<BTreeMap<SocketAddr, mpsc::Sender<Envelope>>>,
     data: Mutex<BTreeMap<SocketAddr, Channel>>,
+    offers: Mutex<BTreeMap<SocketAddr, Channel>>,
     unreachable: mpsc::Sender<SocketAddr>,
     /// How each stream of ring messages begins.
     hello: Envelope,
@@ -88,6 +89,7 @@ impl Peers {
         Self {
             ring: Mutex::default(),
             data: Mutex::default(),
+            offers: Mutex::default(),
             unreachable,
             hello,
             tasks,
@@ -141,10 +143,10 @@ impl Peers {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&peer);
-        self.data
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&peer);
+        for table in [&self.data, &self.offers] {
+            let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+            table.remove(&peer);
+        }
     }
 
     fn open_channel(&self, to: SocketAddr) -> Result<Channel, PeerError> {
@@ -162,10 +164,10 @@ impl Peers {
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .clear();
-            self.data
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clear();
+            for table in [&self.data, &self.offers] {
+                let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
+                table.clear();
+            }
         }
     }
 
@@ -175,7 +177,11 @@ impl Peers {
     }
 
     fn channel(&self, to: SocketAddr) -> Channel {
-        let mut table = self.data.lock().unwrap_or_else(PoisonError::into_inner);
+        Self::channel_in(&self.data, to)
+    }
+
+    fn channel_in(table: &Mutex<BTreeMap<SocketAddr, Channel>>, to: SocketAddr) -> Channel {
+        let mut table = table.lock().unwrap_or_else(PoisonError::into_inner);
         if table.len() >= MAX_PEERS && !table.contains_key(&to) {
             table.pop_first();
         }
@@ -189,7 +195,7 @@ impl Peers {
         request: FetchRequest,
         interim: &Interim,
         timeout: Duration,
-    ) -> Result<(PeerHead, PeerBody), PeerError> {
+    ) -> Result<PeerAnswer, PeerError> {
         let started = super::clock::now().instant;
         let answer = self.fetch_head(to, request, interim, timeout).await;
         let elapsed = super::clock::now().instant - started;
@@ -220,7 +226,7 @@ impl Peers {
         request: FetchRequest,
         interim: &Interim,
         timeout: Duration,
-    ) -> Result<(PeerHead, PeerBody), PeerError> {
+    ) -> Result<PeerAnswer, PeerError> {
         let mut client =
             PeerClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
         let head = async {
@@ -243,21 +249,35 @@ impl Peers {
                 return Err(PeerError::Refused(format!("no answer within {timeout:?}")));
             }
         };
+        let body = PeerBody {
+            parts,
+            read: 0,
+            ended: false,
+        };
         match first {
-            Some(Part::Head(head)) => {
-                let head = wire::head(head).map_err(PeerError::Refused)?;
-                Ok((
-                    head,
-                    PeerBody {
-                        parts,
-                        read: 0,
-                        ended: false,
-                    },
-                ))
+            Some(Part::Granted(granted)) => {
+                let grant = wire::grant(granted).map_err(PeerError::Refused)?;
+                Ok(PeerAnswer::Granted(grant, body))
             }
-            Some(Part::Failed(failed)) if wire::is_behind(&failed) => Err(PeerError::Behind),
-            Some(Part::Failed(failed)) => Err(PeerError::Failed(wire::failed(&failed))),
-            _ => Err(PeerError::Unreachable("the answer has no head".to_owned())),
+            first => Ok(PeerAnswer::Response(begun(first)?, body)),
+        }
+    }
+
+    /// Brings a peer the response that it waits for; on a connection of its own, since those who wait
+    /// for it may have all streams of the other.
+    pub(crate) async fn offer(
+        &self,
+        to: SocketAddr,
+        offer: impl Stream<Item = OfferRequest> + Send + 'static,
+    ) -> Result<OfferReply, PeerError> {
+        if self.is_cut() {
+            return Err(PeerError::Unreachable("cut off".to_owned()));
+        }
+        let channel = Self::channel_in(&self.offers, to);
+        let mut client = PeerClient::new(channel);
+        match client.offer(offer).await {
+            Ok(reply) => Ok(reply.into_inner()),
+            Err(status) => Err(refused(status)),
         }
     }
 
@@ -341,6 +361,23 @@ fn channel(to: SocketAddr) -> Channel {
         .connect_lazy()
 }
 
+/// How a peer's reply begins.
+#[derive(Debug)]
+pub(crate) enum PeerAnswer {
+    Response(PeerHead, PeerBody),
+    /// The request is ours to make; the response's head is behind it ([`PeerBody::head`]).
+    Granted(PeerGrant, PeerBody),
+}
+
+fn begun(first: Option<Part>) -> Result<PeerHead, PeerError> {
+    match first {
+        Some(Part::Head(head)) => wire::head(head).map_err(PeerError::Refused),
+        Some(Part::Failed(failed)) if wire::is_behind(&failed) => Err(PeerError::Behind),
+        Some(Part::Failed(failed)) => Err(PeerError::Failed(wire::failed(&failed))),
+        _ => Err(PeerError::Unreachable("the answer has no head".to_owned())),
+    }
+}
+
 /// A peer's body, read chunk by chunk.
 #[derive(Debug)]
 pub(crate) struct PeerBody {
@@ -350,6 +387,13 @@ pub(crate) struct PeerBody {
 }
 
 impl PeerBody {
+    /// The head that comes behind a grant.
+    pub(crate) async fn head(mut self) -> Result<(PeerHead, Self), PeerError> {
+        let reply = self.parts.message().await.map_err(refused)?;
+        let head = begun(reply.and_then(|reply| reply.part))?;
+        Ok((head, self))
+    }
+
     /// The next chunk; `None` after an End that agrees with what was read. A stream that stops
     /// without one was cut off, even though gRPC may call it a success.
     pub(crate) async fn chunk(&mut self) -> Option<Result<bytes::Bytes, BodyError>> {
@@ -372,7 +416,9 @@ impl PeerBody {
             }
             Some(Part::End(end)) => cut(format!("{} of {} bytes came", self.read, end.length)),
             Some(Part::Failed(failed)) => cut(failed.message),
-            Some(Part::Head(_) | Part::Interim(_)) => cut("a second head".to_owned()),
+            Some(Part::Head(_) | Part::Interim(_) | Part::Granted(_)) => {
+                cut("a second head".to_owned())
+            }
             None => cut("the peer stopped".to_owned()),
         }
     }

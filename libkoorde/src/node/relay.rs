@@ -40,6 +40,8 @@ pub(crate) enum Failure {
     Fetch(FetchError),
     /// None of the owners that were to be asked could be reached; the fill is up to this node.
     OwnersUnreachable,
+    /// Who was to ask the origin did not: whoever asks again may be the next.
+    LeaseLost,
 }
 
 impl From<FetchError> for Failure {
@@ -147,6 +149,21 @@ impl<H> Relay<H> {
         });
     }
 
+    /// Publishes the head and ends the body, if at most one reads: it wants no more than the head, and
+    /// whoever comes now is promised nothing. Whether that was so.
+    pub(crate) fn end_at_head(&self, head: Arc<H>) -> bool {
+        let mut is_over = false;
+        self.change(|state| {
+            if state.readers.len() <= 1 && state.head.is_none() {
+                state.head = Some(Ok(head));
+                state.end = Some(Err(BodyError::Cut("nobody reads it".to_owned())));
+                is_over = true;
+            }
+            0
+        });
+        is_over
+    }
+
     /// From now on chunks go when every reader has them.
     pub(crate) fn pass(&self) {
         self.change(|state| {
@@ -190,6 +207,11 @@ impl<H> Relay<H> {
             }
             0
         });
+    }
+
+    /// Whether the body is known to be incomplete.
+    pub(crate) fn is_cut(&self) -> bool {
+        matches!(self.state().end, Some(Err(_)))
     }
 
     /// Every chunk so far; whole in keep mode, which is when it is asked for.

@@ -7,6 +7,7 @@ use http::{HeaderMap, Method, StatusCode, Version};
 use http_body_util::{BodyExt, Empty, combinators::UnsyncBoxBody};
 use tower::BoxError;
 
+use super::Overrides;
 use crate::policy::Target;
 
 /// One request to fetch; its body, if it has one, goes beside it.
@@ -22,6 +23,8 @@ pub struct Request {
     pub version: Version,
     /// Who takes the origin's interim responses (1xx), if anybody.
     pub interim: Option<Interim>,
+    /// What it says of its response's place in the cache.
+    pub overrides: Overrides,
     /// A slice of its response's body, counted from 0: only we ask for one.
     pub(crate) slice: Option<u64>,
 }
@@ -36,8 +39,16 @@ impl Request {
             fields,
             version: Version::HTTP_11,
             interim: None,
+            overrides: Overrides::default(),
             slice: None,
         }
+    }
+
+    /// The target under which its response is stored: never of another origin.
+    pub(crate) fn place(&self) -> &Target {
+        let stored_as = self.overrides.stored_as();
+        let stored_as = stored_as.filter(|stored_as| stored_as.same_origin(&self.target));
+        stored_as.unwrap_or(&self.target)
     }
 }
 

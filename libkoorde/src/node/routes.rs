@@ -1,7 +1,9 @@
 //! Which rules hold for a target: a function of the configuration and the target alone, so that
 //! every node of a cluster comes to the same answer without being told.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::StatusCode;
 
 use super::Request;
 use crate::{
@@ -12,7 +14,7 @@ use crate::{
 };
 
 /// The rules of one route.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Route {
     host: Option<String>,
     prefix: String,
@@ -101,10 +103,33 @@ impl Route {
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// The cache key of a request of this route.
+    /// The cache key of a request whose place is on this route.
     pub(crate) fn key(&self, request: &Request) -> CacheKey {
-        let (target, fields) = (&request.target, &request.fields);
-        self.key.key(&self.tenant, target, fields, request.slice)
+        let tenant = self.tenant_of(request.overrides.tenant());
+        let (place, fields) = (request.place(), &request.fields);
+        self.key.key(&tenant, place, fields, request.slice)
+    }
+
+    /// The tenant in the keys of a client's tenant: below ours, so that no client names another's.
+    pub(crate) fn tenant_of(&self, client: &str) -> Cow<'_, str> {
+        match (self.tenant.as_str(), client) {
+            (ours, "") => Cow::Borrowed(ours),
+            ("", client) => Cow::Owned(client.to_owned()),
+            (ours, client) => Cow::Owned(format!("{ours}/{client}")),
+        }
+    }
+
+    /// The same rules, with this lifetime for what says none of its own or another. An error has it
+    /// only where whoever chose it has seen that it is one.
+    pub(crate) fn with_lifetime(&self, lifetime: Duration, seen: Option<StatusCode>) -> Self {
+        let mut route = self.clone();
+        let ttl = &mut route.policy.ttl;
+        ttl.fixed = Some(lifetime);
+        ttl.floor = None;
+        if let Some(error) = seen.filter(|status| status.as_u16() >= 400) {
+            ttl.negative.insert(error.as_u16(), lifetime);
+        }
+        route
     }
 
     /// Whether one URL may have several keys, each with owners of its own.

@@ -14,13 +14,15 @@ use http_body_util::BodyExt;
 use koorde_proto::{
     peer::v1::{
         Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, InvalidateReply,
-        InvalidateRequest, LeaseReply, LeaseRequest, Mode, PurgeSync, PurgeSyncReply,
+        InvalidateRequest, LeaseReply, LeaseRequest, Mode, OfferReply, OfferRequest, PurgeSync,
+        PurgeSyncReply,
         fetch_reply::Part,
+        offer_request,
         peer_server::{Peer, PeerServer},
     },
     ring::v1::{DeliverReply, Envelope, ring_server::RingServer},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time};
 use tonic::{Request, Response, Status, Streaming, body::Body as TonicBody};
 use tower::Service;
 use tracing::{Instrument, info_span};
@@ -73,6 +75,9 @@ impl Service<http::Request<hyper::body::Incoming>> for PeerService {
         }
     }
 }
+
+/// An offer is made when its head is there.
+const HEAD: Duration = Duration::from_secs(5);
 
 impl Doors {
     /// Only nodes of this cluster that speak this version.
@@ -139,7 +144,7 @@ impl koorde_proto::ring::v1::ring_server::Ring for Doors {
     }
 }
 
-type Replies = Pin<Box<dyn Stream<Item = Result<FetchReply, Status>> + Send>>;
+pub(crate) type Replies = Pin<Box<dyn Stream<Item = Result<FetchReply, Status>> + Send>>;
 
 #[tonic::async_trait]
 impl Peer for Doors {
@@ -170,13 +175,18 @@ impl Peer for Doors {
             let _ = passes.try_send(wire::interim_part(status, fields));
         }));
         let node = Arc::clone(&self.node);
+        if matches!(mode, Mode::Lease | Mode::Renew) {
+            node.leases.note(node.key(&request).url(), received);
+            let lent = node.lend_to_peer(request, mode, timeout, received);
+            return Ok(Response::new(lent.instrument(span).await?));
+        }
         let answer = async move {
             // Before the store is looked into: whoever then makes the response stale either is seen
             // by the look-up or hears that a copy has gone out.
             node.leases.note(node.key(&request).url(), received);
             match mode {
-                Mode::Forward => node.fetch(request, Hop::Forwarded, timeout).await,
                 Mode::Peek => node.peek(request, timeout).await,
+                _ => node.fetch(request, Hop::Forwarded, timeout).await,
             }
         };
         let mut answer: Answering = Box::pin(answer.instrument(span));
@@ -205,6 +215,23 @@ impl Peer for Doors {
         Ok(Response::new(Box::pin(
             stream::iter([Ok(first)]).chain(rest),
         )))
+    }
+
+    async fn offer(
+        &self,
+        request: Request<Streaming<OfferRequest>>,
+    ) -> Result<Response<OfferReply>, Status> {
+        let mut parts = request.into_inner();
+        let first = match time::timeout(HEAD, parts.message()).await {
+            Ok(first) => first?.and_then(|request| request.part),
+            Err(_elapsed) => None,
+        };
+        let Some(offer_request::Part::Head(head)) = first else {
+            return Err(Status::invalid_argument("an offer begins with its head"));
+        };
+        self.admit(head.version, &head.cluster)?;
+        let offered = wire::offered(head).map_err(Status::invalid_argument)?;
+        Ok(Response::new(self.node.take_offer(offered, parts).await))
     }
 
     async fn inspect(
@@ -305,7 +332,10 @@ impl Parts {
 }
 
 /// What a fetch ended in, as a stream.
-fn replies(answer: Result<Answer, FetchError>, received: Instant) -> Result<Replies, Status> {
+pub(crate) fn replies(
+    answer: Result<Answer, FetchError>,
+    received: Instant,
+) -> Result<Replies, Status> {
     match answer {
         Ok(answer) => Ok(answered(answer, clock::now().instant - received)),
         // Not an answer: the asker has others to ask.

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use koorde_proto::peer::v1::{self as proto, failed::Kind};
 
 use super::{
-    Request,
+    Overrides, Request,
     answer::Answer,
     origin::{Ask, Grant, VALID},
 };
@@ -21,8 +21,10 @@ use crate::{
 
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod offer;
 mod purge;
 mod ring;
+pub(crate) use offer::{Offered, PeerGrant, grant, lent, lost, offer_head, offered};
 pub(crate) use purge::{
     answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
 };
@@ -84,6 +86,10 @@ pub(crate) fn request(asked: proto::FetchRequest) -> Result<Request, String> {
     };
     let mut request = Request::new(method, target, field_map(asked.fields)?);
     request.slice = asked.slice.checked_sub(1);
+    let lifetime = Some(asked.lifetime_ms).filter(|ms| *ms > 0);
+    let lifetime = lifetime.map(Duration::from_millis);
+    let (tenant, stored_as) = (&asked.tenant, &asked.stored_as);
+    request.overrides = Overrides::new(&request.target, tenant, stored_as, lifetime)?;
     if asked.http2 {
         request.version = http::Version::HTTP_2;
     }
@@ -95,6 +101,8 @@ pub(crate) fn inspected(asked: proto::InspectRequest) -> Result<Request, String>
     let target = Target::parse(&asked.target).map_err(|error| format!("target: {error}"))?;
     let mut request = Request::new(Method::GET, target, field_map(asked.fields)?);
     request.slice = asked.slice.checked_sub(1);
+    let (tenant, stored_as) = (&asked.tenant, &asked.stored_as);
+    request.overrides = Overrides::new(&request.target, tenant, stored_as, None)?;
     Ok(request)
 }
 
@@ -267,7 +275,10 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
             },
             retry_after: Duration::from_millis(failed.milliseconds).min(MAX_REST),
         },
-        Kind::Origin | Kind::Unspecified => FetchError::Origin(failed.message.clone()),
+        // Behind a grant only, where it is one of all that end it.
+        Kind::Origin | Kind::LeaseLost | Kind::Unspecified => {
+            FetchError::Origin(failed.message.clone())
+        }
     }
 }
 
@@ -328,6 +339,12 @@ pub(crate) fn cut(error: &BodyError) -> proto::Failed {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+/// The URL that a request is stored as, if that is not its own.
+pub(crate) fn stored_as(request: &Request) -> String {
+    let stored_as = request.overrides.stored_as();
+    stored_as.map_or_else(String::new, |target| target.as_str().to_owned())
+}
+
+pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -35,7 +35,7 @@ mod share;
 mod upload;
 mod upstream;
 
-pub(crate) use body::OriginBody;
+pub(crate) use body::{OriginBody, Piece};
 pub(crate) use leases::Parts;
 pub(crate) use ledger::{Ask, Grant, VALID};
 
@@ -240,13 +240,7 @@ impl Origin {
         permit.answered(head.status, &head.headers, received.instant, received.wall);
         Answer {
             head,
-            body: OriginBody {
-                body,
-                idle: self.config.idle_timeout,
-                silence: None,
-                _permit: permit,
-                _turn: turn,
-            },
+            body: OriginBody::new(body, self.config.idle_timeout, permit, turn),
             exchange,
             redirects: Vec::new(),
         }

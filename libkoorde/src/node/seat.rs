@@ -1,0 +1,133 @@
+//! A place among those who wait for one fill.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64},
+};
+
+use super::{
+    Inner,
+    answer::Head,
+    aside::Lender,
+    fill::Fill,
+    memo::FlightKey,
+    miss::Miss,
+    relay::{Reader, Relay},
+};
+use crate::{
+    error::FetchError,
+    flight::{Joined, Landing},
+};
+
+/// What the waiters of one fill share.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) relay: Arc<Relay<Head>>,
+    /// Whether the origin is being asked, so that waiting for it waits for no other node.
+    pub(crate) at_origin: AtomicBool,
+    /// The newest purge when it was begun: what it brings survives no later one.
+    pub(crate) born: u64,
+    /// Whether what it brought was stored here.
+    pub(crate) is_stored: AtomicBool,
+}
+
+impl Flight {
+    /// `unfinished` counts the bytes that all relays of the node hold; `born` is the newest purge.
+    pub(crate) fn new(unfinished: &Arc<AtomicU64>, born: u64) -> Self {
+        Self {
+            relay: Arc::new(Relay::new(Arc::clone(unfinished))),
+            at_origin: AtomicBool::new(false),
+            born,
+            is_stored: AtomicBool::new(false),
+        }
+    }
+}
+
+/// A place among those who wait for one fill.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    pub(crate) flight: Arc<Flight>,
+    key: FlightKey,
+    pub(crate) reader: Reader<Head>,
+    /// Whether the fill began with it.
+    pub(crate) leads: bool,
+}
+
+impl Inner {
+    /// As [`Inner::join`], but none where waiting is in vain: what comes is known to be nobody
+    /// else's.
+    pub(crate) fn board(self: &Arc<Self>, miss: &Miss, lender: Option<Lender>) -> Option<Seat> {
+        let is_in_vain = self.memo.is_uncacheable(&self.flight(miss));
+        (!is_in_vain).then(|| self.join(miss, lender)).flatten()
+    }
+
+    /// Joins the fill of a miss, or starts it; `lender` hands its work to whoever asks. None if the
+    /// first bytes of what comes have passed already, or there are too many fills.
+    pub(crate) fn join(self: &Arc<Self>, miss: &Miss, lender: Option<Lender>) -> Option<Seat> {
+        let key = self.flight(miss);
+        let start = || Flight::new(&self.unfinished, self.purges.version());
+        match self.flights.join(&key, start) {
+            Joined::Full => None,
+            Joined::Follows(flight) => match Seat::new(Arc::clone(&flight), key.clone(), false) {
+                // It was given up since it was looked for.
+                None if flight.relay.is_cut() => {
+                    self.flights.forget(&key, &flight);
+                    self.join(miss, lender)
+                }
+                seat => seat,
+            },
+            Joined::Leads(flight, landing) => {
+                let seat = Seat::new(Arc::clone(&flight), key.clone(), true);
+                self.start(miss.for_everybody(), flight, Some(landing), key, lender);
+                seat
+            }
+        }
+    }
+
+    /// Leaves a fill of which nothing comes, so that whoever asks again does not meet it.
+    pub(crate) fn leave(&self, seat: Seat) {
+        self.flights.forget(&seat.key, &seat.flight);
+    }
+
+    pub(crate) fn flight(&self, miss: &Miss) -> FlightKey {
+        let (fields, asks_owners) = (&miss.request.fields, !miss.owners.is_empty());
+        self.memo.flight(&miss.key, fields, asks_owners, miss.after)
+    }
+
+    /// Starts a fill; `lender` hands its work to whoever asks.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        miss: Miss,
+        flight: Arc<Flight>,
+        landing: Option<Landing<FlightKey, Flight>>,
+        flight_key: FlightKey,
+        lender: Option<Lender>,
+    ) {
+        let origin = miss.route.upstream.as_deref();
+        let origin = origin.unwrap_or(miss.request.target.authority());
+        let share = self.fill_shares.take(origin);
+        let permit = Arc::clone(&self.fills).try_acquire_owned().ok();
+        let Some(permit) = permit.zip(share) else {
+            flight
+                .relay
+                .head(Err(FetchError::Overloaded("fetch.max_fills").into()));
+            return;
+        };
+        let node = Arc::clone(self);
+        let fill = Fill::new(node, miss, flight, landing, flight_key, lender, permit);
+        self.tasks.spawn(fill.run());
+    }
+}
+
+impl Seat {
+    /// None if the first bytes have passed already.
+    pub(crate) fn new(flight: Arc<Flight>, key: FlightKey, leads: bool) -> Option<Self> {
+        let reader = flight.relay.read()?;
+        Some(Self {
+            flight,
+            key,
+            reader,
+            leads,
+        })
+    }
+}
