@@ -33,9 +33,9 @@ pin_project! {
         // Noted while it is read, so that it can go on.
         Guarded { #[pin] body: Source<R>, guard: Option<Box<Guard<R>>> },
         // Broken off; asking again.
-        Asking { attempt: Exclusive<Attempt<R>>, replay: Option<Replay>, error: Option<BodyError> },
+        Asking { attempt: Exclusive<Attempt<R>>, replay: Option<Box<Replay>>, error: Option<BodyError> },
         // The second body, compared with the first as far as that was read.
-        Replayed { #[pin] body: R, replay: Option<Replay>, error: Option<BodyError> },
+        Replayed { #[pin] body: R, replay: Option<Box<Replay>>, error: Option<BodyError> },
         Empty,
     }
 }
@@ -178,7 +178,7 @@ fn guarded<R>(frame: Next, guard: &mut Option<Box<Guard<R>>>) -> Result<Next, Ki
                 let (attempt, replay) = guard.begin();
                 Err(Kind::Asking {
                     attempt: Exclusive::new(attempt),
-                    replay: Some(replay),
+                    replay: Some(Box::new(replay)),
                     error: Some(error),
                 })
             }
@@ -196,7 +196,7 @@ enum Step {
 /// What a frame of the second body is to the reader.
 fn replayed<E: Into<BodyError>>(
     frame: Option<Result<Frame<Bytes>, E>>,
-    replay: &mut Option<Replay>,
+    replay: &mut Option<Box<Replay>>,
     error: &mut Option<BodyError>,
 ) -> Step {
     let Some(comparing) = replay else {

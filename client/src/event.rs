@@ -74,7 +74,9 @@ impl Reason {
 
 /// Where events go: to tracing, and to who asked for them.
 #[derive(Clone, Default)]
-pub(crate) struct Events(Option<Arc<dyn Fn(&Event) + Send + Sync>>);
+pub(crate) struct Events(Option<Arc<Listener>>);
+
+type Listener = dyn Fn(&Event) + Send + Sync;
 
 impl Events {
     pub(crate) fn to(listener: impl Fn(&Event) + Send + Sync + 'static) -> Self {

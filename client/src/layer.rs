@@ -37,7 +37,7 @@ pub(crate) struct Shared {
     /// The URL of this server, if the layer stands before what it serves.
     pub(crate) origin: Option<Endpoint>,
     #[cfg(feature = "look-aside")]
-    pub(crate) aside: Option<crate::aside::Aside>,
+    pub(crate) aside: Option<Arc<crate::aside::Aside>>,
     breaker: Arc<Mutex<Breaker>>,
 }
 
@@ -100,7 +100,7 @@ impl KoordeLayer {
     pub fn look_aside(mut self) -> Result<Self, InvalidSetting> {
         if let Some(endpoint) = &self.shared.endpoint {
             let sidecar = crate::aside::Sidecar::new(&endpoint.to_string(), self.shared.patience)?;
-            self.shared.aside = Some(crate::aside::Aside::sidecar(sidecar));
+            self.shared.aside = Some(Arc::new(crate::aside::Aside::sidecar(sidecar)));
         }
         Ok(self)
     }
@@ -111,7 +111,8 @@ impl KoordeLayer {
     #[must_use]
     pub fn embedded(node: libkoorde::Node) -> Self {
         let mut layer = Self::at(None);
-        layer.shared.aside = Some(crate::aside::Aside::node(crate::aside::Node(node)));
+        let aside = crate::aside::Aside::node(crate::aside::Node(node));
+        layer.shared.aside = Some(Arc::new(aside));
         layer
     }
 
@@ -122,7 +123,7 @@ impl KoordeLayer {
     #[must_use]
     pub fn put_buffer(mut self, bytes: usize) -> Self {
         if let Some(aside) = &mut self.shared.aside {
-            aside.buffer(bytes);
+            Arc::make_mut(aside).buffer(bytes);
         }
         self
     }

@@ -35,7 +35,7 @@ enum Way {
     Delegate(Uri),
     /// To the inner service, unless koorde has a response for this target.
     #[cfg(feature = "look-aside")]
-    Aside(crate::aside::Aside, Uri),
+    Aside(Arc<crate::aside::Aside>, Uri),
     /// Nowhere: there is no koorde to ask, and the origin may not be.
     NotStored,
 }
@@ -96,7 +96,7 @@ impl<S> Koorde<S> {
         }
         #[cfg(feature = "look-aside")]
         if let Some(aside) = &shared.aside {
-            return Way::Aside(aside.clone(), target.into_owned());
+            return Way::Aside(Arc::clone(aside), target.into_owned());
         }
         let endpoint = shared.endpoint.as_ref();
         let form = endpoint.and_then(|endpoint| endpoint.path_form(&target));
@@ -174,7 +174,7 @@ impl<S> Koorde<S> {
     #[cfg(feature = "look-aside")]
     fn aside<B, R>(
         &mut self,
-        aside: crate::aside::Aside,
+        aside: Arc<crate::aside::Aside>,
         target: Uri,
         parts: Parts,
     ) -> ResponseFuture<S::Future, R, S::Error>

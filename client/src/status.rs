@@ -75,7 +75,7 @@ pub(crate) enum Said {
 /// The newest member of koorde's in Cache-Status; none if this did not come from koorde.
 pub(crate) fn read(fields: &HeaderMap) -> Option<Said> {
     let values = fields.get_all(&CACHE_STATUS).into_iter();
-    let last = values.filter_map(|value| value.to_str().ok()).last()?;
+    let last = values.filter_map(|value| value.to_str().ok()).next_back()?;
     last_member(last)
 }
 

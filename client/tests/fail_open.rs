@@ -1,5 +1,9 @@
 //! Whatever the sidecar's fault: what the origin would have answered is answered, and once.
-#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start tasks of their own, and may panic"
+)]
 
 mod support;
 

@@ -1,5 +1,9 @@
 //! koorde is asked, the app's own client makes the requests, and what comes is put.
-#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start tasks of their own, and may panic"
+)]
 
 mod support;
 
@@ -24,14 +28,15 @@ use tower::{Layer, ServiceExt};
 
 /// Where koorde is. It may reach nothing by itself: what comes was fetched by the app.
 enum Place {
-    Sidecar(App),
+    Sidecar(Box<App>),
     #[cfg(feature = "embedded")]
     Here(libkoorde::Node),
 }
 
 impl Place {
     async fn sidecar() -> Self {
-        Self::Sidecar(sidecar_with(|settings| settings.egress.allow.clear()).await)
+        let app = sidecar_with(|settings| settings.egress.allow.clear());
+        Self::Sidecar(Box::new(app.await))
     }
 
     #[cfg(feature = "embedded")]

@@ -1,5 +1,9 @@
 //! What is asked of koorde, purged, made stale and warmed.
-#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start tasks of their own, and may panic"
+)]
 
 mod support;
 

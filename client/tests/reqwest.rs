@@ -1,5 +1,9 @@
 //! The layer before reqwest's client, and as a middleware.
-#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "tests start tasks of their own, and may panic"
+)]
 
 mod support;
 

@@ -22,6 +22,7 @@ use crate::{
     status::{self, Said},
 };
 
+mod channels;
 #[cfg(feature = "embedded")]
 mod node;
 mod sidecar;
@@ -180,7 +181,7 @@ impl Held {
 /// One request, all of it. `service` is ready.
 pub(crate) async fn fetch<S, B, R>(
     mut service: S,
-    aside: Aside,
+    aside: Arc<Aside>,
     shared: Arc<Shared>,
     ticket: Ticket,
     parts: Parts,
@@ -235,7 +236,7 @@ where
 
 /// A request of which koorde knows.
 struct Fetch {
-    aside: Aside,
+    aside: Arc<Aside>,
     shared: Arc<Shared>,
     parts: Parts,
 }
@@ -333,7 +334,7 @@ impl Fetch {
         R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         let fetch = Self {
-            aside: self.aside.clone(),
+            aside: Arc::clone(&self.aside),
             shared: Arc::clone(&self.shared),
             parts: self.parts.clone(),
         };

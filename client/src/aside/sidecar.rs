@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -15,14 +15,11 @@ use koorde_proto::cache::v1::{
     self as wire, cache_client::CacheClient, lease_reply, purge_request, put_reply, put_request,
 };
 use tokio_stream::Stream;
-use tonic::{
-    Code, Status, Streaming,
-    metadata::MetadataMap,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Code, Status, Streaming, metadata::MetadataMap, transport::Endpoint};
 
 use super::{
     Asked, Asking, Decided, Decision, Held, HeldKind,
+    channels::{Channels, Place},
     tee::{Piece, Pieces},
 };
 use crate::{
@@ -36,18 +33,24 @@ const ALIVE: Duration = Duration::from_millis(250);
 /// The sidecar's gRPC service, on the listener where it speaks HTTP.
 #[derive(Clone)]
 pub(crate) struct Sidecar {
-    endpoint: Endpoint,
-    /// Connected when it is first needed: that has to be within a runtime.
-    channel: Arc<OnceLock<Channel>>,
+    /// For calls of Lease, which may wait long.
+    leases: Arc<Channels>,
+    /// For what they wait for, a Put, and for purges.
+    puts: Arc<Channels>,
 }
 
 /// The replies of one call; open as long as the lease is held.
-type Replies = Arc<Mutex<Streaming<wire::LeaseReply>>>;
+type Replies = Arc<Mutex<Call>>;
+
+struct Call {
+    replies: Streaming<wire::LeaseReply>,
+    _place: Place,
+}
 
 /// A lease of the sidecar's.
 pub(crate) struct Lease {
     id: Bytes,
-    client: CacheClient<Channel>,
+    puts: Arc<Channels>,
     replies: Replies,
 }
 
@@ -66,18 +69,14 @@ impl Sidecar {
             .keep_alive_timeout(ALIVE)
             .tcp_nodelay(true);
         Ok(Self {
-            endpoint,
-            channel: Arc::default(),
+            leases: Arc::new(Channels::new(endpoint.clone())),
+            puts: Arc::new(Channels::new(endpoint)),
         })
     }
 
-    fn client(&self) -> CacheClient<Channel> {
-        let channel = self.channel.get_or_init(|| self.endpoint.connect_lazy());
-        CacheClient::new(channel.clone())
-    }
-
     pub(super) async fn ask(&self, asking: Asking<'_>) -> Result<Asked, Reason> {
-        let mut client = self.client();
+        let (channel, place) = self.leases.place().ok_or(Reason::Busy)?;
+        let mut client = CacheClient::new(channel);
         let mut request = tonic::Request::new(wire::LeaseRequest {
             target: Some(target(&asking)),
         });
@@ -87,11 +86,14 @@ impl Sidecar {
             Err(status) if status.code() == Code::NotFound => return Ok(Asked::NotStored),
             Err(status) => return Err(reason(&status)),
         };
-        let replies = Arc::new(Mutex::new(replies.into_inner()));
+        let replies = Arc::new(Mutex::new(Call {
+            replies: replies.into_inner(),
+            _place: place,
+        }));
         match next(&replies).await.map_err(|status| reason(&status))? {
             Some(lease_reply::Part::Granted(granted)) => {
                 let renews = granted.renews;
-                let held = held(granted, client, Arc::clone(&replies));
+                let held = held(granted, Arc::clone(&self.puts), Arc::clone(&replies));
                 if !renews {
                     return Ok(Asked::Lease(held));
                 }
@@ -122,7 +124,10 @@ impl Sidecar {
             scope: Some(scope),
             tenant: tenant(shared.policy.tenant.as_ref()),
         };
-        self.client().purge(request).await.is_ok()
+        let Some((channel, _place)) = self.puts.place() else {
+            return false;
+        };
+        CacheClient::new(channel).purge(request).await.is_ok()
     }
 
     pub(super) async fn purge(
@@ -151,18 +156,19 @@ impl Sidecar {
             let value = value.map_err(|_| PurgeError::Malformed("token"))?;
             request.metadata_mut().insert("authorization", value);
         }
-        let reply = self
-            .client()
-            .purge(request)
-            .await
-            .map_err(|status| match status.code() {
-                Code::InvalidArgument => PurgeError::Malformed("scope"),
-                Code::Unauthenticated => PurgeError::Refused(http::StatusCode::UNAUTHORIZED),
-                Code::PermissionDenied | Code::Unimplemented => {
-                    PurgeError::Refused(http::StatusCode::FORBIDDEN)
-                }
-                _ => PurgeError::Unreachable,
-            })?;
+        let place = self.puts.place().ok_or(PurgeError::Unreachable)?;
+        let reply =
+            CacheClient::new(place.0)
+                .purge(request)
+                .await
+                .map_err(|status| match status.code() {
+                    Code::InvalidArgument => PurgeError::Malformed("scope"),
+                    Code::Unauthenticated => PurgeError::Refused(http::StatusCode::UNAUTHORIZED),
+                    Code::PermissionDenied | Code::Unimplemented => {
+                        PurgeError::Refused(http::StatusCode::FORBIDDEN)
+                    }
+                    _ => PurgeError::Unreachable,
+                })?;
         let reply = reply.into_inner();
         Ok(Receipt {
             is_complete: reply.acknowledged >= reply.asked && reply.unreachable.is_empty(),
@@ -172,7 +178,7 @@ impl Sidecar {
 
 impl Lease {
     pub(super) async fn put(
-        mut self,
+        self,
         head: response::Parts,
         lifetime: Option<Duration>,
         pieces: Pieces,
@@ -192,9 +198,9 @@ impl Lease {
             head: Some(first),
             pieces: Some((pieces, 0)),
         };
-        let decision = match self.client.put(requests).await {
-            Ok(reply) => self.decision(reply.into_inner().result()).await,
-            Err(_) => Decision::Lost,
+        let decision = match put(&self.puts, requests).await {
+            Some(result) => self.decision(result).await,
+            None => Decision::Lost,
         };
         let _nobody_waits = decided.send(decision);
     }
@@ -211,7 +217,7 @@ impl Lease {
     }
 
     /// No response came.
-    pub(super) async fn fail(mut self) -> Option<Response<Boxed>> {
+    pub(super) async fn fail(self) -> Option<Response<Boxed>> {
         let none = wire::PutHead {
             lease: self.id.clone(),
             ..wire::PutHead::default()
@@ -220,12 +226,19 @@ impl Lease {
             head: Some(none),
             pieces: None,
         };
-        let reply = self.client.put(requests).await.ok()?;
-        match self.decision(reply.into_inner().result()).await {
+        let result = put(&self.puts, requests).await?;
+        match self.decision(result).await {
             Decision::Answer(response) => Some(response),
             Decision::Keep | Decision::Lost => None,
         }
     }
+}
+
+/// What became of a put; none if that is not known.
+async fn put(puts: &Channels, requests: Requests) -> Option<put_reply::Result> {
+    let (channel, _place) = puts.place()?;
+    let reply = CacheClient::new(channel).put(requests).await.ok()?;
+    Some(reply.into_inner().result())
 }
 
 /// A put: a head, pieces as they come with the sum of their bytes, an end.
@@ -308,10 +321,10 @@ impl http_body::Body for Stored {
     }
 }
 
-fn held(granted: wire::Granted, client: CacheClient<Channel>, replies: Replies) -> Held {
+fn held(granted: wire::Granted, puts: Arc<Channels>, replies: Replies) -> Held {
     let lease = Lease {
         id: granted.lease,
-        client,
+        puts,
         replies,
     };
     Held {
@@ -349,8 +362,8 @@ fn poll_next(
     replies: &Replies,
     context: &mut Context<'_>,
 ) -> Poll<Result<Option<lease_reply::Part>, Status>> {
-    let mut replies = replies.lock().unwrap_or_else(PoisonError::into_inner);
-    let reply = ready!(Pin::new(&mut *replies).poll_next(context)).transpose()?;
+    let mut call = replies.lock().unwrap_or_else(PoisonError::into_inner);
+    let reply = ready!(Pin::new(&mut call.replies).poll_next(context)).transpose()?;
     Poll::Ready(Ok(reply.and_then(|reply| reply.part)))
 }
 
@@ -435,7 +448,7 @@ fn word(failed: &wire::Failed) -> &'static str {
 impl fmt::Debug for Sidecar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Sidecar")
-            .field(&self.endpoint.uri())
+            .field(&self.leases.endpoint().uri())
             .finish()
     }
 }

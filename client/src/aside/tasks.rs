@@ -19,10 +19,6 @@ impl Default for Tasks {
 
 impl Tasks {
     /// Runs `task`, or drops it: without room, or outside of a runtime. Whether it runs.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the only place that spawns, and it counts"
-    )]
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {
             return false;

@@ -3,6 +3,7 @@
     dead_code,
     unreachable_pub,
     clippy::disallowed_methods,
+    clippy::unwrap_used,
     reason = "each test file uses a part of it, and tests start tasks of their own"
 )]
 
