@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::{Request, Response};
-use reqwest::{Body, Client, Url};
+use reqwest::{Body, Client};
 use tower_service::Service;
 
 /// A `reqwest::Client` as a service of `http::Request` and `http::Response`, for a layer to stand
@@ -43,8 +43,9 @@ use tower_service::Service;
 pub struct ReqwestService(Client);
 
 /// Where a response came from, redirects followed.
+#[cfg(feature = "reqwest-middleware")]
 #[derive(Clone, Debug)]
-pub(crate) struct CameFrom(pub(crate) Url);
+pub(crate) struct CameFrom(pub(crate) reqwest::Url);
 
 impl ReqwestService {
     /// Of a client.
@@ -69,9 +70,15 @@ impl Service<Request<Body>> for ReqwestService {
         let answer = reqwest::Request::try_from(request).map(|request| self.0.call(request));
         Box::pin(async move {
             let response = answer?.await?;
+            #[cfg(feature = "reqwest-middleware")]
             let from = CameFrom(response.url().clone());
-            let mut response = Response::<Body>::from(response);
-            response.extensions_mut().insert(from);
+            let response = Response::<Body>::from(response);
+            #[cfg(feature = "reqwest-middleware")]
+            let response = {
+                let mut response = response;
+                response.extensions_mut().insert(from);
+                response
+            };
             Ok(response)
         })
     }
