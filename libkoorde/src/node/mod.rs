@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Response};
+use http::Response;
 use http_body::Body as _;
 use tokio::{
     net::{TcpListener, UdpSocket},
@@ -55,6 +55,7 @@ mod overrides;
 mod owners;
 mod pass;
 mod peers;
+mod propagation;
 mod purge;
 mod relay;
 pub mod report;
@@ -68,10 +69,11 @@ mod tasks;
 mod tunnel;
 mod wire;
 
-pub use aside::{Aside, Lease, NotWanted, Put, PutBody};
+pub use aside::{Aside, CacheService, Lease, NotWanted, Put, PutBody};
 pub use body::Body;
 pub use gateway::Gateway;
 pub use overrides::Overrides;
+pub use propagation::Propagation;
 pub use request::{Interim, Request, RequestBody};
 #[cfg(fuzzing)]
 pub use wire::fuzzing;
@@ -92,24 +94,6 @@ use routes::Routes;
 use seat::Flight;
 use service::PeerService;
 use tasks::Tasks;
-
-/// How trace context passes through: function pointers, so that the library needs no exporter.
-#[derive(Clone, Copy, Debug)]
-pub struct Propagation {
-    /// Writes the span's context into fields (`traceparent`, `tracestate`).
-    pub inject: fn(&tracing::Span, &mut HeaderMap),
-    /// Makes the context in fields the span's parent.
-    pub extract: fn(&tracing::Span, &HeaderMap),
-}
-
-impl Default for Propagation {
-    fn default() -> Self {
-        Self {
-            inject: |_, _| (),
-            extract: |_, _| (),
-        }
-    }
-}
 
 /// A running node. A cheap handle: clones are the same node.
 #[derive(Clone)]
