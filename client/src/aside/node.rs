@@ -44,7 +44,7 @@ impl Node {
     }
 
     pub(super) async fn invalidate(&self, urls: &[Uri], shared: &Shared) -> bool {
-        let targets: Result<Vec<_>, _> = urls.iter().map(|url| parse(url)).collect();
+        let targets: Result<Vec<_>, _> = urls.iter().map(parse).collect();
         let Ok(targets) = targets else {
             return false;
         };
