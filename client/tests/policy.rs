@@ -201,6 +201,41 @@ async fn a_successful_unsafe_request_tells_the_sidecar_what_is_stale() {
 }
 
 #[tokio::test]
+async fn after_an_unsafe_request_nothing_stored_is_used_unvalidated() {
+    let (origin, app) = (origin().await, sidecar().await);
+    let (client, events) = client(&endpoint(&app));
+    for result in [CacheResult::Miss, CacheResult::Hit] {
+        assert_eq!(
+            send(&client, get(&origin.url("/"))).await.result(),
+            Some(result)
+        );
+    }
+    send(&client, request(Method::PUT, &origin.url("/"))).await;
+    assert!(
+        events
+            .lock()
+            .unwrap()
+            .contains(&Event::Invalidated { confirmed: true })
+    );
+    let answer = send(&client, get(&origin.url("/"))).await;
+    assert_ne!(answer.result(), Some(CacheResult::Hit));
+}
+
+#[tokio::test]
+async fn one_tenant_never_has_what_is_stored_for_another() {
+    let (origin, app) = (origin().await, sidecar().await);
+    for tenant in ["team-a", "team-b"] {
+        let layer = layer(&endpoint(&app)).0.tenant(tenant).unwrap();
+        let client = layer.layer(http());
+        for result in [CacheResult::Miss, CacheResult::Hit] {
+            let answer = send(&client, get(&origin.url("/"))).await;
+            assert_eq!(answer.result(), Some(result), "{tenant}");
+        }
+    }
+    assert_eq!(origin.count("/"), 2);
+}
+
+#[tokio::test]
 async fn a_sidecar_that_hangs_holds_the_response_of_an_unsafe_request_for_a_moment_only() {
     let origin = origin().await;
     let (client, events) = client(&raw(None).await);

@@ -44,14 +44,11 @@ impl Node {
     }
 
     pub(super) async fn invalidate(&self, urls: &[Uri], shared: &Shared) -> bool {
-        for url in urls {
-            let purge = Purge::url(url.clone());
-            let purged = self.purge(&purge, shared).await;
-            if !purged.is_ok_and(|receipt| receipt.is_complete) {
-                return false;
-            }
-        }
-        true
+        let targets: Result<Vec<_>, _> = urls.iter().map(parse).collect();
+        let Ok(targets) = targets else {
+            return false;
+        };
+        self.0.invalidate(&targets, tenant(shared)).await.is_ok()
     }
 
     pub(super) async fn purge(
@@ -59,13 +56,15 @@ impl Node {
         purge: &Purge,
         shared: &Shared,
     ) -> Result<Receipt, PurgeError> {
-        let tenant = shared.policy.tenant.as_ref();
+        let (scope, tenant) = (scope(&purge.scope)?, tenant(shared));
+        let tenant = match &scope {
+            libkoorde::Scope::Url(target) => self.0.tenant(target, tenant),
+            _ => tenant.to_owned(),
+        };
         let request = PurgeRequest {
-            scope: scope(&purge.scope)?,
+            scope,
             kind: if purge.hard { Kind::Hard } else { Kind::Soft },
-            tenant: tenant
-                .and_then(|tenant| tenant.to_str().ok())
-                .map(str::to_owned),
+            tenant: Some(tenant).filter(|tenant| !tenant.is_empty()),
         };
         let receipt = self.0.purge(&request).await;
         Ok(Receipt {
@@ -148,12 +147,22 @@ fn request(asking: &Asking<'_>) -> Option<Request> {
     Some(request)
 }
 
+fn parse(url: &Uri) -> Result<Target, PurgeError> {
+    Target::parse(&url.to_string()).map_err(|_| PurgeError::Malformed("URL"))
+}
+
+/// The layer's tenant; empty for none.
+fn tenant(shared: &Shared) -> &str {
+    let tenant = shared.policy.tenant.as_ref();
+    tenant
+        .and_then(|tenant| tenant.to_str().ok())
+        .unwrap_or_default()
+}
+
 fn scope(scope: &Scope) -> Result<libkoorde::Scope, PurgeError> {
     use libkoorde::Scope as Of;
     match scope {
-        Scope::Url(url) => Target::parse(&url.to_string())
-            .map(Of::Url)
-            .map_err(|_| PurgeError::Malformed("URL")),
+        Scope::Url(url) => parse(url).map(Of::Url),
         Scope::Tag(tag) => Of::tag(tag, None).map_err(|_| PurgeError::Malformed("tag")),
         Scope::Prefix(prefix) => Target::parse(prefix)
             .map(Of::Prefix)
