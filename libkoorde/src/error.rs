@@ -47,6 +47,10 @@ pub enum FetchError {
     /// The origin could not be reached, broke the connection or spoke no HTTP.
     #[error("origin: {0}")]
     Origin(String),
+    /// The origin could not be reached, and what is stored forbids to be served stale
+    /// (RFC 9111 §5.2.2.2, `must-revalidate` and its kin).
+    #[error("origin: {0}; the stored response must not be served stale")]
+    NotValidated(String),
     /// The origin did not answer in time.
     #[error("origin did not answer within {0} ms")]
     OriginTimeout(u64),
@@ -67,7 +71,14 @@ pub enum FetchError {
     /// A peer's answer to another request could not be shared with this one. Never a client's error:
     /// who hears it asks alone.
     #[error("the response was another request's alone")]
-    NotShared,
+    NotShared {
+        /// Whether the next one is expected to be no different (hit-for-miss).
+        lasts: bool,
+    },
+    /// The origin has answered a request for a slice with the whole. Never a client's error: who hears
+    /// it asks for the whole.
+    #[error("the response does not come in slices")]
+    NotSliced,
     /// The request has passed this node before (CDN-Loop, RFC 8586): the origin, or a proxy before
     /// it, sent it back to us.
     #[error("the request has come back to this node (CDN-Loop)")]

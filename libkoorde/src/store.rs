@@ -290,8 +290,7 @@ impl Store {
             Verdict::Hard => false,
         });
         parts::place(&mut all, stored, settings);
-        let overhead = 2 * key.len() as u64 + 256;
-        let weigh = |all: &[Arc<Stored>]| overhead + all.iter().map(|v| v.weight()).sum::<u64>();
+        let weigh = |all: &[Arc<Stored>]| weigh(key, all);
         let mut weight = weigh(&all);
         while all.len() > 1 && (weight > self.ceiling() || all.len() > MAX_VARIANTS) {
             all.remove(0);
@@ -300,6 +299,11 @@ impl Store {
         if weight > self.ceiling() {
             return Err(TooLarge);
         }
+        self.insert(key, all, weight)?;
+        Ok(true)
+    }
+
+    fn insert(&self, key: &CacheKey, all: Vec<Arc<Stored>>, weight: u64) -> Result<(), TooLarge> {
         self.make_room(weight)?;
         self.live.fetch_add(weight, AcqRel);
         self.cache
@@ -307,7 +311,7 @@ impl Store {
         // Applied at once: moka's own sum goes wrong for good when an update and a removal of one
         // key wait in its queue together (0.12.16; the property test below finds it in seconds).
         self.cache.run_pending_tasks();
-        Ok(true)
+        Ok(())
     }
 
     /// Lets moka catch up until `weight` fits. It always does, since moka keeps to nine tenths;
@@ -326,12 +330,36 @@ impl Store {
         }
     }
 
+    /// Drops these of a key's stored responses, as [`Store::get`] gave them, and no others.
+    pub(crate) fn take_out(&self, key: &CacheKey, gone: &[Arc<Stored>]) {
+        if gone.is_empty() {
+            return;
+        }
+        let _writer = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(old) = self.cache.get(key) else {
+            return;
+        };
+        let mut left = old.all.clone();
+        left.retain(|stored| !gone.iter().any(|gone| Arc::ptr_eq(gone, stored)));
+        let weight = weigh(key, &left);
+        if left.is_empty() || self.insert(key, left, weight).is_err() {
+            self.cache.invalidate(key);
+            self.cache.run_pending_tasks();
+        }
+    }
+
     /// Drops every variant of a key.
     pub(crate) fn remove(&self, key: &CacheKey) {
         let _writer = self.writes.lock().unwrap_or_else(PoisonError::into_inner);
         self.cache.invalidate(key);
         self.cache.run_pending_tasks();
     }
+}
+
+/// What responses under one key take, in bytes.
+fn weigh(key: &CacheKey, all: &[Arc<Stored>]) -> u64 {
+    let overhead = 2 * key.len() as u64 + 256;
+    overhead + all.iter().map(|stored| stored.weight()).sum::<u64>()
 }
 
 #[cfg(test)]

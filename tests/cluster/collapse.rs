@@ -1,13 +1,19 @@
 //! One origin request, however many ask.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use koorde_tests::{
     cluster::{Cluster, fetch, get, get_with},
     origin::{Origin, response},
 };
 use libkoorde::outcome::{CacheResult, Outcome};
-use tokio::task::JoinSet;
+use tokio::{sync::Barrier, task::JoinSet};
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
@@ -53,6 +59,38 @@ async fn an_uncacheable_response_lets_the_waiters_go_and_is_remembered() {
             6 * round,
             "nobody gets another's private response"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_let_go_once_waits_for_nobody_the_next_time_on_any_node() {
+    const CLIENTS: usize = 6;
+    let (asked, all) = (AtomicUsize::new(0), Arc::new(Barrier::new(CLIENTS)));
+    let origin = Origin::start(move |_| {
+        let first_round = asked.fetch_add(1, Ordering::Relaxed) < CLIENTS;
+        let all = Arc::clone(&all);
+        async move {
+            if first_round {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            } else {
+                // Nobody is answered before all have asked.
+                all.wait().await;
+            }
+            response(200, &[("cache-control", "private")], "mine")
+        }
+    })
+    .await;
+    let cluster = Cluster::start(3).await;
+    for _round in 0..2 {
+        let mut requests = JoinSet::new();
+        for n in 0..CLIENTS {
+            let (node, url) = (cluster.nodes[n % 3].clone(), origin.url("/private"));
+            requests.spawn(async move { fetch(&node, get(&url)).await });
+        }
+        while let Some(answer) = requests.join_next().await {
+            let answer = answer.expect("no panic");
+            assert_eq!(answer.expect("all asked at once").body(), "mine");
+        }
     }
 }
 

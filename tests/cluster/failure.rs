@@ -6,6 +6,7 @@ use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get},
     origin::{Origin, response, stream},
 };
+use libkoorde::FetchError;
 use tokio::task::JoinSet;
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -193,4 +194,50 @@ async fn waiters_on_a_dead_origin_share_one_stale_answer() {
         assert_eq!(answer.expect("stale").body(), "body");
     }
     assert_eq!(origin.count("/dead"), 2, "the dead one was asked once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_must_not_be_served_stale_is_told_from_what_was_never_stored() {
+    let origin = Origin::start(|request| {
+        let control = match request.uri().path() {
+            "/must" => "max-age=1, must-revalidate",
+            "/proxy" => "max-age=1, proxy-revalidate",
+            _ => "max-age=1",
+        };
+        async move {
+            response(
+                200,
+                &[("cache-control", control), ("etag", "\"1\"")],
+                "body",
+            )
+        }
+    })
+    .await;
+    let cluster = Cluster::start(3).await;
+    for path in ["/must", "/proxy", "/may"] {
+        fetch(&cluster.nodes[0], get(&origin.url(path)))
+            .await
+            .expect("an answer");
+    }
+    let urls = ["/must", "/proxy", "/may", "/never"].map(|path| origin.url(path));
+    drop(origin);
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    for node in &cluster.nodes {
+        for url in &urls[..2] {
+            let error = node
+                .fetch(get(url))
+                .await
+                .expect_err("nothing may be served");
+            assert!(matches!(error, FetchError::NotValidated(_)), "{error:?}");
+        }
+        assert_eq!(
+            fetch(node, get(&urls[2])).await.expect("stale").body(),
+            "body"
+        );
+        let error = node
+            .fetch(get(&urls[3]))
+            .await
+            .expect_err("nothing is stored");
+        assert!(matches!(error, FetchError::Origin(_)), "{error:?}");
+    }
 }

@@ -364,3 +364,30 @@ async fn explain_knows_bypass_and_slices() {
         assert_eq!(node.explain(&session).await.next, "bypass");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn explain_asks_a_replica_where_the_owner_does_not_answer() {
+    let origin = Origin::fixed(Duration::ZERO, &[("cache-control", "max-age=600")], "body").await;
+    // Nobody looks after the others in the meantime.
+    let cluster = Cluster::with(4, |config| {
+        config.store.hot_percent = 0;
+    })
+    .await;
+    let url = origin.url("/explained");
+    let owners = cluster.nodes[0].explain(&get(&url)).await.owners;
+    let named = |name: &str| {
+        let mut nodes = cluster.nodes.iter();
+        nodes.find(|node| node.name() == name).expect("a node")
+    };
+    let mut others = cluster.nodes.iter();
+    let other = others.find(|node| !owners.iter().any(|name| name == node.name()));
+    let other = other.expect("three of four are owners");
+    named(&owners[0]).cut_off(true);
+    body(other, get(&url)).await;
+    let explanation = other.explain(&get(&url)).await;
+    assert_eq!(explanation.next, "hit", "{explanation:?}");
+    assert_eq!(explanation.variants.len(), 1);
+    assert!(explanation.route.contains(&owners[1]), "{explanation:?}");
+    body(other, get(&url)).await;
+    assert_eq!(origin.count("/explained"), 1, "a hit, as it was explained");
+}

@@ -314,3 +314,39 @@ async fn an_origin_that_knows_no_ranges_is_asked_for_the_whole() {
         "once as a slice, once as a whole"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_knows_no_ranges_is_asked_twice_for_many_who_want_slices() {
+    let delay = Duration::from_millis(200);
+    let origin = Origin::fixed(delay, &[("cache-control", "max-age=600")], "small").await;
+    for nodes in [1, 3] {
+        let cluster = sliced(nodes).await;
+        for (path, ranges) in [
+            ("/wholes", &[None; 3][..]),
+            (
+                "/parts",
+                &[None, Some("bytes=0-1"), Some("bytes=2-3"), Some("bytes=-2")],
+            ),
+        ] {
+            let path = format!("{path}/{nodes}");
+            let url = origin.url(&path);
+            let requests = (0..60).map(|n| {
+                let range = ranges[n % ranges.len()];
+                let fields: Vec<_> = range.map(|range| ("range", range)).into_iter().collect();
+                fetch(&cluster.nodes[n / 7 % nodes], get_with(&url, &fields))
+            });
+            for answer in join_all(requests).await {
+                let answer = answer.expect("an answer");
+                let got = (answer.status().as_u16(), &answer.body()[..]);
+                assert_eq!(got, (200, &b"small"[..]));
+            }
+            assert_eq!(origin.count(&path), 2, "{path}: one slice and the whole");
+            // Nobody asks for a slice any more, of whichever node.
+            for node in &cluster.nodes {
+                let answer = fetch(node, get(&url)).await.expect("an answer");
+                assert_eq!(answer.body(), "small");
+            }
+            assert_eq!(origin.count(&path), 2, "{path}: stored as a whole");
+        }
+    }
+}

@@ -284,3 +284,59 @@ async fn no_field_announces_a_body_that_is_not_sent() {
         }
     }
 }
+
+/// An origin that says of GETs what is stored, and of HEADs what is there now: version 2 of "two".
+async fn of_versions() -> Origin {
+    Origin::start(|request| async move {
+        let is_head = request.method() == Method::HEAD;
+        let name = request.headers().get("x-name").cloned();
+        let changed = is_head && name.as_ref().is_some_and(|name| name == "two");
+        let mut answer = response(200, &[("cache-control", "max-age=600")], "body");
+        let fields = answer.headers_mut();
+        let tag = if changed { "\"2\"" } else { "\"1\"" };
+        fields.insert("etag", tag.parse().expect("a value"));
+        let by = if is_head { "HEAD" } else { "GET" };
+        fields.insert("x-by", by.parse().expect("a value"));
+        // Whoever has no name is told nothing of names: so two stored responses may be chosen for
+        // one request (RFC 9111 §4.1). A HEAD that told of them would make both one.
+        if name.is_some() && !is_head {
+            fields.insert("vary", "x-name".parse().expect("a value"));
+        }
+        answer
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_request_freshens_every_stored_response_that_could_be_chosen_for_it() {
+    let origin = of_versions().await;
+    let cluster = Cluster::start(3).await;
+    let url = origin.url("/several");
+    let by = async |node: usize, fields: &[(&'static str, &'static str)]| {
+        let answer = fetch(&cluster.nodes[node], get_with(&url, fields)).await;
+        answer.expect("an answer").headers()["x-by"].clone()
+    };
+    let (one, two) = (&[("x-name", "one")], &[("x-name", "two")]);
+    for fields in [&one[..], &two[..], &[]] {
+        assert_eq!(by(0, fields).await, "GET");
+    }
+    assert_eq!(origin.count("/several"), 3);
+    let head = |name| {
+        let mut head = get_with(&url, &[("x-name", name), ("cache-control", "no-cache")]);
+        head.method = Method::HEAD;
+        fetch(&cluster.nodes[1], head)
+    };
+    head("one").await.expect("an answer");
+    // Owners have it now; what nodes hold as hot copies is as fresh as it was.
+    let owner = cluster.owner_and_other(&url).await.0;
+    assert_eq!(by(owner, one).await, "HEAD");
+    assert_eq!(by(owner, &[]).await, "HEAD", "the one without Vary, too");
+    assert_eq!(by(owner, two).await, "GET", "not chosen");
+    assert_eq!(origin.count("/several"), 4);
+    // It says that what is there for this name is another one now; of others it says nothing.
+    head("two").await.expect("an answer");
+    assert_eq!(by(owner, one).await, "HEAD");
+    assert_eq!(origin.count("/several"), 5);
+    assert_eq!(by(owner, two).await, "GET");
+    assert_eq!(origin.count("/several"), 6);
+}

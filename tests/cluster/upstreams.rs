@@ -391,3 +391,47 @@ async fn tls_agrees_on_http_2_under_the_targets_name_and_its_own_authority() {
     assert!(error.contains("certificate"), "{error}");
     let _ = std::fs::remove_file(ca_file);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_that_is_followed_leads_to_the_upstream_of_its_own_target() {
+    let second = Origin::fixed(Duration::ZERO, &[FRESH], "second").await;
+    let first = Origin::start(|request| async move {
+        let location = match request.uri().path() {
+            "/host" => ("location", "http://second.example/there"),
+            _ => ("location", "/second/there"),
+        };
+        response(302, &[FRESH, location], "")
+    })
+    .await;
+    let cluster = Cluster::with(2, |config| {
+        through(config, "first.example", servers(&[first.address()]));
+        config.origin.max_redirects = 3;
+        let to = |host: &str, prefix: &str| RouteConfig {
+            host: Some(host.to_owned()),
+            prefix: prefix.to_owned(),
+            upstream: Some("second".to_owned()),
+            ..RouteConfig::default()
+        };
+        config.routes.insert(0, to("first.example", "/second"));
+        config.routes.push(to("second.example", "/"));
+        let second = servers(&[second.address()]);
+        config.upstreams.insert("second".to_owned(), second);
+    })
+    .await;
+    for node in &cluster.nodes {
+        for path in ["host", "path"] {
+            let answer = fetch(node, get(&format!("http://first.example/{path}"))).await;
+            assert_eq!(answer.expect("an answer").body(), "second", "{path}");
+        }
+        let mut passed = get("http://first.example/host?passed");
+        passed
+            .fields
+            .insert("if-match", "\"1\"".parse().expect("a value"));
+        assert_eq!(
+            fetch(node, passed).await.expect("an answer").body(),
+            "second"
+        );
+    }
+    assert_eq!(second.requests("/there")[0]["host"], "second.example");
+    assert_eq!(second.requests("/second/there")[0]["host"], "first.example");
+}

@@ -13,7 +13,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use tokio::{
@@ -223,19 +223,19 @@ impl Process {
     }
 }
 
+/// An HTTP client that sends no bodies.
+pub type Client = legacy::Client<HttpConnector, Empty<Bytes>>;
+
 /// A client with connections of its own.
-pub fn client() -> Client<HttpConnector, Empty<Bytes>> {
-    Client::builder(TokioExecutor::new()).build_http()
+pub fn client() -> Client {
+    legacy::Client::builder(TokioExecutor::new()).build_http()
 }
 
 /// Sends a GET and waits for the head of its answer.
 ///
 /// # Errors
 /// What kept it from coming.
-pub async fn get(
-    client: &Client<HttpConnector, Empty<Bytes>>,
-    url: &str,
-) -> Result<Response<Incoming>, String> {
+pub async fn get(client: &Client, url: &str) -> Result<Response<Incoming>, String> {
     let request = Request::get(url)
         .body(Empty::new())
         .map_err(|error| error.to_string())?;
@@ -249,10 +249,7 @@ pub async fn get(
 ///
 /// # Errors
 /// What kept it from coming whole.
-pub async fn fetch(
-    client: &Client<HttpConnector, Empty<Bytes>>,
-    url: &str,
-) -> Result<Response<Bytes>, String> {
+pub async fn fetch(client: &Client, url: &str) -> Result<Response<Bytes>, String> {
     let (head, body) = get(client, url).await?.into_parts();
     let body = body.collect().await.map_err(|error| format!("{error:?}"))?;
     Ok(Response::from_parts(head, body.to_bytes()))

@@ -213,7 +213,7 @@ impl Lease {
                 flight: waiting.flight,
                 done,
             }),
-            Ok(_) | Err(Failure::Fetch(FetchError::NotShared)) => Put::Unwanted,
+            Ok(_) | Err(Failure::Fetch(FetchError::NotShared { .. })) => Put::Unwanted,
             Err(_) => Put::Lost,
         }
     }
@@ -357,7 +357,8 @@ impl Follower {
     pub(crate) async fn answer(mut self) -> Result<Answer, Failure> {
         let head = self.waiting.head(&self.miss).await?;
         if head.shared.is_none() {
-            return Err(FetchError::NotShared.into());
+            let lasts = !head.status.is_server_error();
+            return Err(FetchError::NotShared { lasts }.into());
         }
         let Waiting { node, reader, .. } = self.waiting;
         Ok(node.read(&self.miss, &head, reader, true, clock::now()))

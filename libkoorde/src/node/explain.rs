@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::join_all;
+use futures_util::{StreamExt, future::join_all, stream};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use koorde_proto::peer::v1::{InspectReply, InspectRequest, Variant};
 
 use super::{
     Inner, Request, clock,
+    fetch::REPLICAS,
     report::{Explanation, MemberReport, RingReport, Stats, VariantReport},
     wire,
 };
@@ -18,7 +19,7 @@ use crate::{
     ring::{Member, Phase, RingView, Role},
 };
 
-/// How long an operator waits for the owner.
+/// How long an operator waits for the owner and its replicas, all in all.
 const ASK: Duration = Duration::from_secs(1);
 /// A key that nobody asks for: inspecting it costs a peer a look into an empty place.
 const NOBODYS: &str = "http://ring.invalid/";
@@ -126,24 +127,23 @@ impl Inner {
         let view = self.view.load_full();
         let mut route = vec![view.me().name.to_string()];
         let owners: Vec<Member> = if view.is_complete() {
-            view.owners(id, 3).into_iter().cloned().collect()
+            view.owners(id, REPLICAS).into_iter().cloned().collect()
         } else {
             let found = self.driver.trace(id, ASK).await;
             let passed = found.iter().flat_map(|found| &found.path);
             route.extend(passed.map(|id| name_of(&view, *id)));
             found.map(|found| found.owners).unwrap_or_default()
         };
-        let owner = owners.first();
-        let ours = owner.is_none_or(|owner| owner.id == view.me().id);
-        if let Some(owner) = owner.filter(|_| !ours)
-            && route.last().map(String::as_str) != Some(&*owner.name)
-        {
-            route.push(owner.name.to_string());
+        let me = view.me().id;
+        let asked = owners.iter().take_while(|one| one.id != me);
+        let asked: Vec<Member> = asked.cloned().collect();
+        let ours = asked.is_empty();
+        let (reply, silent) = self.inspect_first(asked.clone(), request).await;
+        for one in asked.iter().take(silent.len() + 1) {
+            if route.last().map(String::as_str) != Some(&*one.name) {
+                route.push(one.name.to_string());
+            }
         }
-        let inspected = match owner {
-            Some(owner) if !ours => self.inspect_at(owner, request).await,
-            _ => Ok(self.inspect(request)),
-        };
         let now = clock::now();
         let hot_copy = !ours && self.hot_copy(request, &key, now).is_some();
         let mut explanation = Explanation {
@@ -164,18 +164,40 @@ impl Inner {
             explanation.because = "its route keeps it out of the cache".to_owned();
             return explanation;
         }
-        match inspected {
-            Ok(reply) => self.judge(request, &mut explanation, reply, now.instant),
-            Err(why) => {
-                explanation.next = Forward::Miss.as_str().to_owned();
-                explanation.because =
-                    format!("the owner can't be asked ({why}); the next one would be");
-            }
+        self.judge(request, &mut explanation, reply, now.instant);
+        if !silent.is_empty() && !hot_copy {
+            let instead = asked.get(silent.len());
+            let instead = instead.map_or_else(|| view.me().name.clone(), |one| one.name.clone());
+            let silent = silent.join(", ");
+            explanation.because += &format!("; asked {instead}, as these do not answer: {silent}");
         }
         explanation
     }
 
-    async fn inspect_at(&self, owner: &Member, request: &Request) -> Result<InspectReply, String> {
+    /// What the first of these has that answers, and why those before it do not. In the order in
+    /// which a request would ask them; if none answers, the key is up to this node. All are asked at
+    /// once, so that each has all the time there is.
+    async fn inspect_first(
+        &self,
+        members: Vec<Member>,
+        request: &Request,
+    ) -> (InspectReply, Vec<String>) {
+        let ask = |member: Member| async move {
+            let reply = self.inspect_at(&member, request).await;
+            reply.map_err(|why| format!("{} ({why})", member.name))
+        };
+        let mut replies = stream::iter(members).map(ask).buffered(REPLICAS);
+        let mut silent = Vec::new();
+        while let Some(reply) = replies.next().await {
+            match reply {
+                Ok(reply) => return (reply, silent),
+                Err(why) => silent.push(why),
+            }
+        }
+        (self.inspect(request), silent)
+    }
+
+    async fn inspect_at(&self, member: &Member, request: &Request) -> Result<InspectReply, String> {
         let request = InspectRequest {
             version: wire::VERSION,
             cluster: self.cluster.clone(),
@@ -186,7 +208,7 @@ impl Inner {
             stored_as: wire::stored_as(request),
         };
         self.peers
-            .inspect(owner.addr, request, ASK)
+            .inspect(member.addr, request, ASK)
             .await
             .map_err(|error| format!("{error:?}"))
     }

@@ -23,6 +23,7 @@ use super::{
     relay::{Failure, Reader},
     request::{Interim, no_body},
     seat::Flight,
+    slices::is_whole,
 };
 use crate::{
     error::FetchError,
@@ -69,7 +70,7 @@ impl Inner {
                 return self.pass(request, no_body()).await;
             }
         }
-        let answer = match self.sliced(&request, hop, timeout).await {
+        let answer = match self.sliced(&mut request, hop, timeout).await {
             Some(answer) => answer,
             None => self.answer(request, hop, timeout).await,
         };
@@ -285,6 +286,9 @@ impl Inner {
         // More than one round: the owners may be gone, the first may have taught us the names in
         // Vary, and what it brought may have been purged on its way.
         for _ in 0..3 {
+            if may_wait && self.comes_whole(&miss.request) && self.is_in_vain(&miss) {
+                return Err(FetchError::NotSliced);
+            }
             // None: waiting is in vain, or its first bytes have passed already.
             let seat = if may_wait {
                 self.board(&miss, None)
@@ -299,18 +303,31 @@ impl Inner {
                 Ok(head) => {
                     let now = clock::now();
                     let purged = self.purged_since(seat.flight.born, &miss.key, &head);
+                    if head.result == CacheResult::Stale {
+                        // The next request tries the origin again.
+                        self.leave(&seat);
+                    }
                     if seat.leads || purged.is_none() && may_share(&miss.request, &head, now) {
                         return Ok(self.read(&miss, &head, seat.reader, !seat.leads, now));
                     }
+                    if is_whole(&miss.request, head.status) {
+                        // The leader reads it; the others wait for one request for the whole.
+                        return Err(FetchError::NotSliced);
+                    }
                     if miss.forwarded && head.shared.is_none() {
                         // All who wait at the asker learn it now, and not after one more fetch.
-                        return Err(FetchError::NotShared);
+                        let lasts = !head.status.is_server_error();
+                        return Err(FetchError::NotShared { lasts });
                     }
                     miss.after = miss.after.max(purged.unwrap_or(0));
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
-                Err(Failure::LeaseLost) => self.leave(seat),
-                Err(Failure::Fetch(FetchError::NotShared)) => break,
+                Err(Failure::LeaseLost) => self.leave(&seat),
+                Err(Failure::Fetch(FetchError::NotShared { .. })) => {
+                    // Many are let go at once: by way of the owner they would all meet there.
+                    miss.owners.clear();
+                    break;
+                }
                 // Somebody else's forged field, for all we know.
                 Err(Failure::Fetch(FetchError::Loop)) if !seat.leads => break,
                 Err(Failure::Fetch(error)) => return Err(error),
@@ -339,7 +356,7 @@ impl Inner {
             {
                 Ok(head) => return Ok(self.read(&miss, &head, reader, false, clock::now())),
                 // The owner has not learnt yet that waiting there is in vain.
-                Err(Failure::Fetch(FetchError::NotShared)) if !miss.owners.is_empty() => {
+                Err(Failure::Fetch(FetchError::NotShared { .. })) if !miss.owners.is_empty() => {
                     miss.owners.clear();
                 }
                 // Nothing is lent here.

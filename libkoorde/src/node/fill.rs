@@ -25,16 +25,14 @@ use super::{
     relay::{Failure, Relay},
     request::{Interim, no_body},
     seat::Flight,
+    slices::is_whole,
 };
 use crate::{
     error::{BodyError, FetchError},
     flight::Landing,
     metrics::count,
     outcome::{CacheResult, Tier},
-    policy::{
-        Exchange, HeadUpdate, Reuse, StoredHead, fields::connection, range, reuse, storing,
-        validation,
-    },
+    policy::{Reuse, StoredHead, fields::connection, reuse, storing, validation},
     store::{Store, Stored, TooLarge},
 };
 
@@ -161,7 +159,7 @@ impl Fill {
         false
     }
 
-    async fn ask_origin(&mut self) {
+    pub(super) async fn ask_origin(&mut self) {
         let request = self.miss.request.clone();
         let mut fields = request.fields.clone();
         if let Err(error) = self.node.forwarded(&request, &mut fields) {
@@ -187,7 +185,7 @@ impl Fill {
             target: &request.target,
             fields,
             body: no_body(),
-            upstream: self.miss.route.upstream.as_deref(),
+            routes: &self.node.routes,
             interim: Some(&interim),
             deadline: self.miss.deadline,
         });
@@ -209,6 +207,13 @@ impl Fill {
             return;
         }
         count(&self.node.metrics.fills, "error");
+        let forbids = |stale: &Arc<Stored>| reuse::forbids_stale(&stale.head, now.instant);
+        let error = match error {
+            FetchError::Origin(why) if self.miss.stale.as_ref().is_some_and(forbids) => {
+                FetchError::NotValidated(why)
+            }
+            error => error,
+        };
         self.relay().head(Err(error.into()));
     }
 
@@ -239,16 +244,16 @@ impl Fill {
     /// The response as it may be stored, if it may be. One that redirects led to stands under the
     /// first URL, so it is fresh for no longer than each of them.
     fn storable(&self, request: &Request, answer: &origin::Answer) -> Option<StoredHead> {
+        if is_whole(request, answer.head.status) {
+            // Its place is not under the key of a slice. Known before anybody reads the head.
+            self.node.mark_whole(request);
+            return None;
+        }
         let decide = |head, exchange| {
             let (method, fields) = (&request.method, &request.fields);
             storing::decide(method, fields, head, exchange, &self.miss.route.policy).ok()
         };
         let mut storable = decide(&answer.head, &answer.exchange)?;
-        if request.slice.is_some() && answer.head.status == StatusCode::OK {
-            // The whole in answer to a range: its place is not under the key of a slice.
-            self.node.mark_whole(request);
-            return None;
-        }
         self.jitter(&mut storable);
         for (head, exchange) in &answer.redirects {
             let redirect = decide(head, exchange)?;
@@ -261,90 +266,9 @@ impl Fill {
 
     /// What was stored in one moment shall not expire in one. The same key always has the same part
     /// taken off, so nodes agree.
-    fn jitter(&self, head: &mut StoredHead) {
+    pub(super) fn jitter(&self, head: &mut StoredHead) {
         let id = self.node.hasher.key_id(self.miss.key.as_bytes()).0;
         head.jitter((id >> 64) as u64, self.miss.route.policy.jitter_percent);
-    }
-
-    /// RFC 9111 §4.3.4. A 304 that does not fit the stored response answers a question that was
-    /// not asked; then the response is fetched whole.
-    async fn on_not_modified(
-        &mut self,
-        stale: &Arc<Stored>,
-        answer: origin::Answer,
-        exchange: &Exchange,
-    ) {
-        let fields = self.miss.request.fields.clone();
-        let settings = &self.miss.route.policy;
-        let fresh = validation::freshen(&stale.head, &fields, &answer.head, exchange, settings);
-        // The 304 may have changed what an If-Range is compared with: then the part is no answer.
-        let is_enough = |head: &StoredHead| {
-            head.part.is_none() || range::is_within_part(&Method::GET, &fields, head)
-        };
-        match fresh.filter(is_enough) {
-            Some(mut head) => {
-                self.jitter(&mut head);
-                count(&self.node.metrics.fills, "freshened");
-                let leaves = head.refused().is_some_and(|reason| !reason.is_of_request());
-                let keeps = head.refused().is_none();
-                self.learn(StatusCode::OK, Some(&head));
-                let stored = Arc::new(self.stored(head, stale));
-                if leaves {
-                    self.node.store.remove(&self.miss.key);
-                } else if keeps {
-                    self.keep(&self.node.store, &stored);
-                }
-                self.publish_stored(
-                    stored,
-                    CacheResult::Validated,
-                    Some(StatusCode::NOT_MODIFIED),
-                );
-            }
-            None if self.is_lent => {
-                // Then the next lease is for the whole.
-                self.node.store.remove(&self.miss.key);
-                self.lose();
-            }
-            None => {
-                drop(answer);
-                self.miss.stale = None;
-                Box::pin(self.ask_origin()).await;
-            }
-        }
-    }
-
-    /// RFC 9111 §4.3.5: what a HEAD brings may freshen or invalidate the stored GET.
-    fn on_head_answer(&self, request: &Request, answer: &origin::Answer, exchange: &Exchange) {
-        let now = exchange.response_received.instant;
-        let Some(variants) = self.node.store.get(&self.miss.key, now) else {
-            return;
-        };
-        let Some(stored) = variants
-            .all
-            .iter()
-            .find(|stored| stored.head.selected_by(&request.fields))
-        else {
-            return;
-        };
-        if stored.purged {
-            // A HEAD says too little to bring back what somebody has declared stale.
-            return;
-        }
-        match validation::head_update(
-            &stored.head,
-            &request.fields,
-            &answer.head,
-            exchange,
-            &self.miss.route.policy,
-        ) {
-            HeadUpdate::Freshen(head) if head.refused().is_none() => {
-                self.keep(&self.node.store, &Arc::new(self.stored(head, stored)));
-            }
-            HeadUpdate::Freshen(_) | HeadUpdate::Invalidate => {
-                self.node.store.remove(&self.miss.key)
-            }
-            HeadUpdate::Nothing => (),
-        }
     }
 
     /// Publishes what the origin sent, and stores it if it may be stored.
@@ -405,6 +329,13 @@ impl Fill {
         }
     }
 
+    /// The same of a response that the owner gave to another, and nobody else may have.
+    pub(crate) fn learn_unshared(&self) {
+        if self.collapses {
+            self.node.memo.mark_uncacheable(&self.flight_key, false);
+        }
+    }
+
     /// Before the head is out: a body that won't be kept is not held for late readers.
     pub(crate) fn announce(&self, keeps: bool) {
         if !keeps {
@@ -443,11 +374,11 @@ impl Fill {
     }
 
     /// A stored response under a new head that this fill has brought.
-    fn stored(&self, head: StoredHead, stored: &Stored) -> Stored {
+    pub(super) fn stored(&self, head: StoredHead, stored: &Stored) -> Stored {
         Stored::of_head(head, stored.chunks.clone(), self.flight.born)
     }
 
-    fn keep(&self, store: &Store, stored: &Arc<Stored>) -> bool {
+    pub(super) fn keep(&self, store: &Store, stored: &Arc<Stored>) -> bool {
         let settings = &self.miss.route.policy;
         let put = store.put(&self.miss.key, Arc::clone(stored), settings);
         if put == Err(TooLarge) {

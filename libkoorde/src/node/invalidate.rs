@@ -1,8 +1,9 @@
-//! What an unsafe request makes stale (RFC 9111 §4.4) is stale on every node before the answer is
-//! sent, at the price of three messages and not of one to each member.
+//! What an unsafe request makes stale (RFC 9111 §4.4) is stale for every node before the answer is
+//! sent, though the answer waits for three members and not for all of them.
 //!
-//! The first owners of a key are told. They know whether a hot copy of theirs may still be held by
-//! others; only then everybody is told.
+//! The first owners of a key are told first. They know whether a hot copy of theirs may still be held
+//! by others: then the answer waits for everybody. If not, everybody else is told a moment later
+//! (`later.rs`), for the day when they are owners of the key (again).
 
 use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
@@ -10,7 +11,7 @@ use futures_util::future::join_all;
 use http::{HeaderMap, Method};
 use tokio::time;
 
-use super::{Inner, Node, Overrides, Request, clock, fetch::REPLICAS};
+use super::{Inner, Node, Overrides, Request, clock, fetch::REPLICAS, later::Told};
 use crate::{
     metrics::count_by,
     policy::{CacheKey, Target},
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// How long an unsafe request waits for this.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
 /// How long the first owners are waited for, so that there is time for everybody.
 const OWNERS: Duration = Duration::from_millis(400);
 
@@ -113,15 +114,23 @@ impl Inner {
             }
         }
         let answers = self.tell_stale(&told, &stale, OWNERS).await;
-        if everybody || answers.contains(&Some(true)) {
-            let view = self.view.load_full();
-            let others = view.members().iter();
-            let others = others
-                .filter(|member| member.id != view.me().id)
-                .map(|member| member.addr);
-            let rest = others.filter(|address| !told.contains(address)).collect();
-            self.tell_stale(&rest, &stale, PATIENCE).await;
+        let rest = || self.others().into_iter().filter(|to| !told.contains(to));
+        if rest().next().is_none() {
+            return;
         }
+        let everybody = everybody || answers.contains(&Some(true));
+        let (to, later) = (told.clone(), stale.clone());
+        if everybody || !self.later.add(Told { stale: later, to }) {
+            self.tell_stale(&rest().collect(), &stale, PATIENCE).await;
+        }
+    }
+
+    /// The addresses of all members but this one.
+    pub(crate) fn others(&self) -> Vec<SocketAddr> {
+        let view = self.view.load();
+        let others = view.members().iter();
+        let others = others.filter(|member| member.id != view.me().id);
+        others.map(|member| member.addr).collect()
     }
 
     /// The addresses of the first owners of a key, without ours; none if they can't be found.
@@ -145,20 +154,23 @@ impl Inner {
         stale: &Stale,
         timeout: Duration,
     ) -> Vec<Option<bool>> {
-        let tell = |to: &SocketAddr| {
-            let to = *to;
-            async move {
-                let answer = self.peers.invalidate(to, &self.cluster, stale);
-                match time::timeout(timeout, answer).await {
-                    Ok(Ok(copied)) => Some(copied),
-                    _ => {
-                        self.metrics.purges_unreachable.inc();
-                        None
-                    }
-                }
+        join_all(to.iter().map(|to| self.tell_one(*to, stale, timeout))).await
+    }
+
+    pub(crate) async fn tell_one(
+        &self,
+        to: SocketAddr,
+        stale: &Stale,
+        timeout: Duration,
+    ) -> Option<bool> {
+        let answer = self.peers.invalidate(to, &self.cluster, stale);
+        match time::timeout(timeout, answer).await {
+            Ok(Ok(copied)) => Some(copied),
+            _ => {
+                self.metrics.purges_unreachable.inc();
+                None
             }
-        };
-        join_all(to.iter().map(tell)).await
+        }
     }
 
     /// Makes these stale here; whether others may hold copies of them that came from this node.
@@ -174,7 +186,7 @@ impl Inner {
     }
 
     /// Whether we are one of the first owners of a key. What we hold of other keys, from times when
-    /// we were, may have been made stale by an unsafe request of which only its owners were told.
+    /// we were, may have been made stale by an unsafe request of which we are told only later.
     pub(crate) fn is_among_owners(&self, key: &CacheKey, variants: &Variants) -> bool {
         let version = self.driver.version();
         if variants.owned_in.load(Ordering::Relaxed) == version {

@@ -8,16 +8,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use http::Response;
 use http_body::Body as _;
 use tokio::{
-    net::{TcpListener, UdpSocket},
+    net::TcpListener,
     sync::{Semaphore, mpsc},
-    time,
 };
 
 use crate::{
@@ -26,9 +25,9 @@ use crate::{
     flight::Flights,
     id::Hasher,
     metrics::{Metrics, count},
-    policy::{self, Now},
+    policy,
     purge::{Bounds, Purges, leases::Leases},
-    ring::{self, Phase, Ring, RingConfig, RingView},
+    ring::{Phase, RingView},
     store::Store,
 };
 
@@ -43,10 +42,12 @@ mod explain;
 mod fetch;
 mod fill;
 mod fill_shares;
+mod freshen;
 mod gate;
 mod gateway;
 mod intake;
 mod invalidate;
+mod later;
 mod listener;
 mod memo;
 mod miss;
@@ -65,6 +66,7 @@ mod routes;
 mod seat;
 mod service;
 mod slices;
+mod start;
 mod tasks;
 mod tunnel;
 mod wire;
@@ -85,6 +87,7 @@ use egress::Guard;
 use fetch::Hop;
 use fill_shares::FillShares;
 use gate::Gate;
+use later::Later;
 use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
@@ -93,6 +96,7 @@ use resolver::Resolver;
 use routes::Routes;
 use seat::Flight;
 use service::PeerService;
+use start::{advertised, millis_since_epoch, sign, start_ring};
 use tasks::Tasks;
 
 /// A running node. A cheap handle: clones are the same node.
@@ -141,6 +145,7 @@ pub(crate) struct Inner {
     gate: Arc<Gate>,
     /// URLs of which others may hold hot copies.
     leases: Leases,
+    later: Later,
     /// Fills lent to clients of peers.
     lent: Arc<Desk<Lease>>,
     /// This life of the node: when it began, in milliseconds. Only its order means anything.
@@ -225,6 +230,7 @@ impl Node {
             .capacity_bytes
             .set(i64::try_from(capacity).unwrap_or(i64::MAX));
         let max_connections = config.ring.max_peer_connections;
+        let (later, told) = Later::new();
         let inner = Arc::new(Inner {
             name: NodeName {
                 cache: "koorde".to_owned(),
@@ -258,6 +264,7 @@ impl Node {
             gate,
             lent: Desk::new(config.fetch.max_fills),
             leases: Leases::new(config.store.hot_lease, start.instant),
+            later,
             life: millis_since_epoch(start),
             started: start.instant,
             tasks: tasks.clone(),
@@ -271,6 +278,7 @@ impl Node {
             tasks.clone(),
         ));
         tasks.spawn(Arc::clone(&inner).hear_of_purges());
+        tasks.spawn(Arc::clone(&inner).tell_later(told));
         Ok(Self { inner })
     }
 
@@ -412,73 +420,4 @@ impl fmt::Debug for Inner {
             .field("name", &self.name.node)
             .finish_non_exhaustive()
     }
-}
-
-/// Pods of two clusters may have one name, but not one address too.
-fn sign(hasher: &Hasher, name: &str, address: SocketAddr) -> policy::Hop {
-    let node = hasher.node_id(&format!("{name} {address}"));
-    policy::Hop::new("koorde", &format!("{:016x}", node.0)).expect("hexadecimal digits are a token")
-}
-
-fn millis_since_epoch(now: Now) -> u64 {
-    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<Ring, StartError> {
-    let now = clock::now();
-    let ring = RingConfig {
-        degree: config.ring.degree,
-        neighbors: config.ring.neighbors,
-        stabilize: config.ring.stabilize,
-        ..RingConfig::default()
-    };
-    ring.check().map_err(StartError::Config)?;
-    let since_epoch = now
-        .wall
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let incarnation = millis_since_epoch(now);
-    let me = ring::Member {
-        id: hasher.node_id(&config.node.name),
-        name: config.node.name.as_str().into(),
-        addr: address,
-        incarnation,
-        weight: config.node.weight,
-        role: match config.node.role {
-            Role::Member => ring::Role::Member,
-            Role::Edge => ring::Role::Edge,
-        },
-    };
-    // Jitter only: nanoseconds of the start differ from pod to pod.
-    let seed =
-        u64::try_from(since_epoch.as_nanos() % u128::from(u64::MAX)).unwrap_or_default() ^ me.id.0;
-    Ok(Ring::new(ring, me, seed, now.instant))
-}
-
-/// What peers are told: as configured, else where we listen, else the interface that leads to the
-/// first seed.
-async fn advertised(config: &Config, bound: SocketAddr) -> SocketAddr {
-    if let Some(advertise) = config.ring.advertise {
-        return advertise;
-    }
-    if !bound.ip().is_unspecified() {
-        return bound;
-    }
-    let ip = async {
-        // Connecting a datagram socket sends nothing: it only asks the kernel for a route.
-        let socket = UdpSocket::bind(("0.0.0.0", 0)).await.ok()?;
-        let to = config
-            .ring
-            .seeds
-            .first()
-            .map_or("192.0.2.1:9", String::as_str);
-        time::timeout(Duration::from_secs(2), socket.connect(to))
-            .await
-            .ok()?
-            .ok()?;
-        socket.local_addr().ok().map(|address| address.ip())
-    };
-    let loopback = std::net::Ipv4Addr::LOCALHOST.into();
-    SocketAddr::new(ip.await.unwrap_or(loopback), bound.port())
 }

@@ -13,9 +13,11 @@ use super::{
     intake::{Intake, Source, content_length},
     peers::{PeerAnswer, PeerBody, PeerError},
     relay::Failure,
+    slices::is_whole,
     wire::{self, PeerHead},
 };
 use crate::{
+    error::FetchError,
     outcome::{CacheResult, Tier},
     policy::{
         Carried, Selecting, StoredHead,
@@ -43,7 +45,12 @@ impl Fill {
                 Ok((head, body, started)) => {
                     return self.relay_peer(head, body, started, false).await;
                 }
-                Err(PeerError::Failed(error)) => return self.relay().head(Err(error.into())),
+                Err(PeerError::Failed(error)) => {
+                    if matches!(error, FetchError::NotShared { lasts: true }) {
+                        self.learn_unshared();
+                    }
+                    return self.relay().head(Err(error.into()));
+                }
                 Err(PeerError::Behind) => {
                     debug!(owner = %owner.name, "The owner lacks purges that can't be told it.");
                 }
@@ -227,6 +234,9 @@ impl Fill {
             CacheResult::Hit => shared.as_ref().is_some_and(|shared| shared.is_fresh(now)),
             _ => false,
         };
+        if is_whole(&self.miss.request, head.status) {
+            self.node.mark_whole(&self.miss.request);
+        }
         if is_told && head.status != http::StatusCode::NOT_MODIFIED {
             self.learn(head.status, shared.as_ref());
         }

@@ -70,7 +70,6 @@ impl Inner {
         request: Request,
         body: RequestBody,
     ) -> Result<Answer, FetchError> {
-        let route = self.routes.find(&request.target);
         let mut fields = request.fields.clone();
         self.forwarded(&request, &mut fields)?;
         let span = info_span!("origin", server.address = %request.target.authority());
@@ -80,7 +79,7 @@ impl Inner {
             target: &request.target,
             fields,
             body,
-            upstream: route.upstream.as_deref(),
+            routes: &self.routes,
             interim: request.interim.as_ref(),
             deadline: clock::now().instant + self.config.fetch.timeout,
         };

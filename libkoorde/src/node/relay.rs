@@ -112,11 +112,11 @@ impl<H> Relay<H> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A reader from the first byte; `None` when the first bytes are gone already, or when the body
-    /// is known to be cut off: whoever comes after that has not been promised it.
+    /// A reader from the first byte; `None` when the first bytes are gone already, or when it is over
+    /// and nothing whole has come of it: whoever comes after that has not been promised it.
     pub(crate) fn read(self: &Arc<Self>) -> Option<Reader<H>> {
         let mut state = self.state();
-        if state.first > 0 || matches!(state.end, Some(Err(_))) {
+        if state.first > 0 || state.has_failed() {
             return None;
         }
         let id = state.next_reader;
@@ -209,9 +209,9 @@ impl<H> Relay<H> {
         });
     }
 
-    /// Whether the body is known to be incomplete.
-    pub(crate) fn is_cut(&self) -> bool {
-        matches!(self.state().end, Some(Err(_)))
+    /// Whether there is no head, or the body is known to be incomplete.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.state().has_failed()
     }
 
     /// Every chunk so far; whole in keep mode, which is when it is asked for.
@@ -267,6 +267,10 @@ impl<H> Relay<H> {
 }
 
 impl<H> State<H> {
+    fn has_failed(&self) -> bool {
+        matches!(self.head, Some(Err(_))) || matches!(self.end, Some(Err(_)))
+    }
+
     /// In pass mode, drops what every reader has; returns how many bytes.
     fn trim(&mut self) -> u64 {
         if !self.pass {

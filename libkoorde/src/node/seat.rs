@@ -57,8 +57,13 @@ impl Inner {
     /// As [`Inner::join`], but none where waiting is in vain: what comes is known to be nobody
     /// else's.
     pub(crate) fn board(self: &Arc<Self>, miss: &Miss, lender: Option<Lender>) -> Option<Seat> {
-        let is_in_vain = self.memo.is_uncacheable(&self.flight(miss));
-        (!is_in_vain).then(|| self.join(miss, lender)).flatten()
+        let joins = !self.is_in_vain(miss);
+        joins.then(|| self.join(miss, lender)).flatten()
+    }
+
+    /// Whether waiting is known to be in vain.
+    pub(crate) fn is_in_vain(&self, miss: &Miss) -> bool {
+        self.memo.is_uncacheable(&self.flight(miss))
     }
 
     /// Joins the fill of a miss, or starts it; `lender` hands its work to whoever asks. None if the
@@ -70,7 +75,7 @@ impl Inner {
             Joined::Full => None,
             Joined::Follows(flight) => match Seat::new(Arc::clone(&flight), key.clone(), false) {
                 // It was given up since it was looked for.
-                None if flight.relay.is_cut() => {
+                None if flight.relay.has_failed() => {
                     self.flights.forget(&key, &flight);
                     self.join(miss, lender)
                 }
@@ -85,7 +90,7 @@ impl Inner {
     }
 
     /// Leaves a fill of which nothing comes, so that whoever asks again does not meet it.
-    pub(crate) fn leave(&self, seat: Seat) {
+    pub(crate) fn leave(&self, seat: &Seat) {
         self.flights.forget(&seat.key, &seat.flight);
     }
 

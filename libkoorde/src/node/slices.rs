@@ -22,7 +22,7 @@ use super::{Inner, Request, answer::Answer, body::Body, clock, fetch::Hop, route
 use crate::{
     error::{BodyError, FetchError},
     policy::{
-        Carried, Part, Selecting, StoredHead,
+        CacheKey, Carried, Part, Selecting, StoredHead,
         fields::cache_control::RequestDirectives,
         precondition,
         range::{self, Satisfy},
@@ -33,10 +33,11 @@ use crate::{
 type Fetching = Pin<Box<dyn Future<Output = Result<Answer, FetchError>> + Send>>;
 
 impl Inner {
-    /// Answers a request from slices; `None` if this one is better answered as a whole.
+    /// Answers a request from slices; `None` if this one, as it is left, is better answered as a
+    /// whole.
     pub(crate) async fn sliced(
         self: &Arc<Self>,
-        request: &Request,
+        request: &mut Request,
         hop: Hop,
         timeout: Duration,
     ) -> Option<Result<Answer, FetchError>> {
@@ -51,6 +52,13 @@ impl Inner {
         let first = range::first_byte(&request.fields).unwrap_or(0) / size;
         let answer = match self.slice(request, first, size, false, timeout).await {
             Ok(answer) => answer,
+            Err(FetchError::NotSliced) => {
+                self.memo.mark_whole(&key);
+                // The origin ignores it; here it would only keep apart who could wait for one.
+                request.fields.remove(header::RANGE);
+                request.fields.remove(header::IF_RANGE);
+                return None;
+            }
             Err(error) => return Some(Err(error)),
         };
         if answer.status != StatusCode::PARTIAL_CONTENT {
@@ -83,9 +91,18 @@ impl Inner {
 
     /// Remembers that what this slice is of does not come in slices.
     pub(crate) fn mark_whole(&self, slice: &Request) {
+        self.memo.mark_whole(&self.whole_key(slice));
+    }
+
+    /// Whether this is for a slice of what is known not to come in slices.
+    pub(crate) fn comes_whole(&self, request: &Request) -> bool {
+        request.slice.is_some() && self.memo.is_whole(&self.whole_key(request))
+    }
+
+    fn whole_key(&self, slice: &Request) -> CacheKey {
         let mut whole = slice.clone();
         whole.slice = None;
-        self.memo.mark_whole(&self.key(&whole));
+        self.key(&whole)
     }
 
     /// Asks for one slice, as a client would ask for a range.
@@ -205,6 +222,12 @@ fn ask_for(request: &mut Request, number: u64, size: u64, anew: bool) {
         request.fields.append(header::CACHE_CONTROL, anew);
     }
     request.slice = Some(number);
+}
+
+/// Whether the answer to this request is the whole where a slice was asked for: its origin does not
+/// answer Range.
+pub(crate) fn is_whole(request: &Request, status: StatusCode) -> bool {
+    request.slice.is_some() && status == StatusCode::OK
 }
 
 /// What can be answered by ranges of a response that all may share.
@@ -366,11 +389,15 @@ impl Slices {
         };
         let cut = |why: String| Poll::Ready(Err(BodyError::Cut(why)));
         let answer = match answer {
-            Ok(answer) => answer,
+            Ok(answer) => Some(answer),
+            Err(FetchError::NotSliced) => None,
             Err(error) => return cut(format!("slice {}: {error}", self.number)),
         };
-        let is_partial = answer.status == StatusCode::PARTIAL_CONTENT;
-        if !is_partial || !self.of.is_followed_by(&answer.fields, self.number) {
+        let follows = |answer: &Answer| {
+            answer.status == StatusCode::PARTIAL_CONTENT
+                && self.of.is_followed_by(&answer.fields, self.number)
+        };
+        let Some(answer) = answer.filter(follows) else {
             if !self.again {
                 // A store may hold a slice of what was there before: ask past it, once.
                 self.again = true;
@@ -379,7 +406,7 @@ impl Slices {
             }
             self.heal();
             return cut("it changed at the origin while it was read".to_owned());
-        }
+        };
         self.of.number = self.number;
         self.in_slice = self.of.length();
         self.current = Some(answer.body);

@@ -27,7 +27,7 @@ mod purge;
 mod ring;
 pub(crate) use offer::{Offered, PeerGrant, grant, lent, lost, offer_head, offered, put_head};
 pub(crate) use purge::{
-    answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
+    MAX_URLS, answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
 };
 pub(crate) use ring::{envelope, hello, message, sender};
 
@@ -224,16 +224,19 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Denied { .. } => Kind::Denied,
         FetchError::Origin(_) => Kind::Origin,
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
+        FetchError::NotValidated(_) => Kind::NotValidated,
+        FetchError::NotSliced => Kind::NotSliced,
         FetchError::Overloaded(_) | FetchError::Stopping => Kind::Overloaded,
         FetchError::NotStored => Kind::NotStored,
-        FetchError::NotShared => Kind::NotShared,
+        FetchError::NotShared { .. } => Kind::NotShared,
         FetchError::Loop | FetchError::MaxForwards => Kind::Loop,
         FetchError::Resting { .. } => Kind::Resting,
     };
     let (message, milliseconds) = match error {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
-        FetchError::Origin(why) => (why.clone(), 0),
+        FetchError::Origin(why) | FetchError::NotValidated(why) => (why.clone(), 0),
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
+        FetchError::NotShared { lasts } => (error.to_string(), u64::from(*lasts)),
         FetchError::Resting {
             reason,
             retry_after,
@@ -241,7 +244,7 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
         FetchError::Overloaded(_)
         | FetchError::Stopping
         | FetchError::NotStored
-        | FetchError::NotShared
+        | FetchError::NotSliced
         | FetchError::Loop
         | FetchError::MaxForwards => (error.to_string(), 0),
     };
@@ -267,7 +270,11 @@ pub(crate) fn failed(failed: &proto::Failed) -> FetchError {
         }
         Kind::Overloaded => FetchError::Overloaded("the owner's fills"),
         Kind::NotStored | Kind::Behind => FetchError::NotStored,
-        Kind::NotShared => FetchError::NotShared,
+        Kind::NotShared => FetchError::NotShared {
+            lasts: failed.milliseconds > 0,
+        },
+        Kind::NotSliced => FetchError::NotSliced,
+        Kind::NotValidated => FetchError::NotValidated(failed.message.clone()),
         Kind::Loop => FetchError::Loop,
         Kind::Resting => FetchError::Resting {
             reason: match failed.message.as_str() {

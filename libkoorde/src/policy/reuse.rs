@@ -258,6 +258,13 @@ pub fn may_serve_stale_on_error(fields: &HeaderMap, stored: &StoredHead, now: In
     }
 }
 
+/// Whether a stored response is stale and forbids to be served so, whatever a request says:
+/// `must-revalidate`, `proxy-revalidate`, `no-cache`, or `s-maxage` that means the same. A cache that
+/// can't validate it answers 504 (Gateway Timeout), RFC 9111 §5.2.2.2.
+pub fn forbids_stale(stored: &StoredHead, now: Instant) -> bool {
+    stored.stale == StalePolicy::Forbidden && !stored.is_fresh(now)
+}
+
 /// Whether a stored response may replace this answer of the origin: only an error
 /// of RFC 5861 §4, and only within a `stale-if-error` that one side asked for.
 /// Without it the origin's own words are passed on.

@@ -175,7 +175,7 @@ impl Log {
         let half = || self.issuers.iter().take(MAX_ISSUERS / 2);
         Some(Horizon {
             issuer: half().next_back().map_or(0, |(issuer, _)| *issuer),
-            purges: self.horizon.purges + half().map(|(_, issued)| issued.n).sum::<u64>(),
+            purges: sum(self.horizon.purges, half().map(|(_, issued)| issued)),
             hard: self.horizon.hard || half().any(|(_, issued)| issued.hard),
         })
     }
@@ -190,7 +190,7 @@ impl Log {
         let behind = std::mem::replace(&mut self.issuers, kept);
         self.entries = self.entries.split_off(&(horizon.issuer + 1, 0));
         self.order.retain(|(issuer, _)| *issuer > horizon.issuer);
-        let known = self.horizon.purges + behind.values().map(|issued| issued.n).sum::<u64>();
+        let known = sum(self.horizon.purges, behind.values());
         self.horizon = Horizon {
             purges: horizon.purges.max(known),
             ..horizon
@@ -226,7 +226,7 @@ impl Log {
 
     /// Purges known: a number that only grows, equal on nodes that know the same.
     pub(crate) fn generation(&self) -> u64 {
-        self.horizon.purges + self.issuers.values().map(|issued| issued.n).sum::<u64>()
+        sum(self.horizon.purges, self.issuers.values())
     }
 
     /// Whether we know all that a node with this digest knows, as far as digests tell.
@@ -275,5 +275,37 @@ impl Log {
             }
         }
         entries
+    }
+}
+
+/// Purges of issuers, and more. What peers say of their numbers is not ours to overflow by.
+fn sum<'a>(more: u64, issuers: impl Iterator<Item = &'a Issued>) -> u64 {
+    issuers.fold(more, |sum, issued| sum.saturating_add(issued.n))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_that_a_peer_makes_up_do_not_overflow_when_they_are_forgotten() {
+        let mut log = Log::new(16);
+        for issuer in 1..=MAX_ISSUERS as u64 + 1 {
+            assert!(log.add(Entry::folded(issuer, u64::MAX, false)));
+        }
+        assert_eq!(log.generation(), u64::MAX);
+        let horizon = log.overflow().expect("one too many");
+        assert_eq!(horizon.purges, u64::MAX);
+        // One that says less of what it has forgotten than we know.
+        assert!(log.raise(Horizon {
+            purges: 1,
+            ..horizon
+        }));
+        assert_eq!(log.known().horizon.purges, u64::MAX);
+        assert!(log.raise(Horizon {
+            issuer: MAX_ISSUERS as u64,
+            ..horizon
+        }));
+        assert_eq!(log.generation(), u64::MAX);
     }
 }

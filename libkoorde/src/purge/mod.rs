@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::{CacheKey, Tags};
 
+pub(crate) mod invalidated;
 pub(crate) mod leases;
 pub(crate) mod log;
 pub(crate) mod scope;
@@ -209,9 +210,10 @@ impl Purges {
         })
     }
 
-    /// Purges something here and nowhere else.
-    pub(crate) fn mark(&self, scopes: impl Iterator<Item = ScopeKey>) {
-        self.change(|state| scopes.for_each(|scope| state.table.apply(scope, false)));
+    /// Makes URLs of one tenant stale, here and nowhere else. However many they are, no purge is
+    /// folded for them.
+    pub(crate) fn mark(&self, urls: impl Iterator<Item = ScopeKey>) {
+        self.change(|state| urls.for_each(|url| state.table.mark(&url)));
     }
 
     /// Takes in what another node has told.

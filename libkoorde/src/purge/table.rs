@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::scope::{Class, ScopeKey, host_of};
+use super::{
+    invalidated::Invalidated,
+    scope::{Class, ScopeKey, host_of},
+};
 use crate::policy::{CacheKey, Tags};
 
 /// Lengths of purged prefixes that are known at once: a judgement hashes a URL once for each.
@@ -69,6 +72,7 @@ pub(crate) struct Table {
     lengths: BTreeMap<u32, usize>,
     /// Purges of any tag or group: a response whose names are not all known is taken by each.
     names: Mark,
+    invalidated: Invalidated,
     max: usize,
     folded: u64,
 }
@@ -84,6 +88,7 @@ impl Table {
             tenants: 0,
             lengths: BTreeMap::new(),
             names: Mark::default(),
+            invalidated: Invalidated::new(),
             max,
             folded: 0,
         }
@@ -136,6 +141,12 @@ impl Table {
         }
     }
 
+    /// Makes a URL of one tenant stale, from now on.
+    pub(crate) fn mark(&mut self, url: &ScopeKey) {
+        self.seq += 1;
+        self.invalidated.mark(url, self.seq);
+    }
+
     fn count(&mut self, scope: &ScopeKey) {
         self.counts[scope.class as usize] += 1;
         self.tenants += usize::from(scope.tenant);
@@ -172,6 +183,10 @@ impl Table {
         }
         if tags.is_some_and(Tags::truncated) {
             mark.add(self.names);
+        }
+        if !self.invalidated.is_empty() {
+            let url = ScopeKey::url(Some(key.tenant()), key.url());
+            mark.soft = mark.soft.max(self.invalidated.of(&url));
         }
         mark
     }

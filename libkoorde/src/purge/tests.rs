@@ -135,6 +135,8 @@ fn response() -> impl Strategy<Value = Response> {
 enum Step {
     Store(Response),
     Purge(Plain, Option<usize>, bool),
+    /// An unsafe request for a URL, by one tenant.
+    Mark(usize, usize, usize),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -142,8 +144,14 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         response().prop_map(Step::Store),
         (plain(), tenant(), any::<bool>()).prop_map(|(p, t, hard)| Step::Purge(p, t, hard)),
+        (0..3usize, 0..4usize, 0..2usize).prop_map(|(h, p, t)| Step::Mark(h, p, t)),
     ];
     proptest::collection::vec(step, 1..60)
+}
+
+fn marked(host: usize, path: usize, tenant: usize) -> ScopeKey {
+    let key = CacheKey::new(TENANTS[tenant], &url(host, path));
+    ScopeKey::url(Some(key.tenant()), key.url())
 }
 
 /// Runs the steps; what is stored, with what each should be judged as, and as what it is.
@@ -162,6 +170,15 @@ fn run(steps: &[Step], bounds: Bounds) -> Vec<(Response, Verdict, Verdict)> {
                 for (response, _, _, wanted) in &mut stored {
                     if plain.takes(*tenant, response) {
                         *wanted = (*wanted).max(verdict);
+                    }
+                }
+            }
+            Step::Mark(host, path, tenant) => {
+                purges.mark([marked(*host, *path, *tenant)].into_iter());
+                let plain = Plain::Url(*host, *path);
+                for (response, _, _, wanted) in &mut stored {
+                    if plain.takes(Some(*tenant), response) {
+                        *wanted = (*wanted).max(Verdict::Soft);
                     }
                 }
             }
@@ -229,6 +246,43 @@ proptest! {
             prop_assert!(verdict >= wanted, "{verdict:?}, not {wanted:?}");
         }
     }
+}
+
+#[test]
+fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
+    let purges = Purges::new(Bounds {
+        scopes: 16,
+        log: 16,
+    });
+    let key = |n: u32| {
+        let target = Target::parse(&format!("http://a.example/{n}")).expect("a URL");
+        CacheKey::new("", &target)
+    };
+    let mark = |n: u32| {
+        let url = ScopeKey::url(Some(""), key(n).url());
+        purges.mark([url].into_iter());
+    };
+    let verdict =
+        |n: u32, born: u64| purges.judge(born, &AtomicU64::new(born), &key(n), &Tags::default());
+    // Twice as many as there are slots, again and again a few of them: each is stale at once.
+    for n in 0..32_768 {
+        let born = purges.version();
+        mark(n % 1000);
+        assert_eq!(verdict(n % 1000, born), Verdict::Soft);
+        assert_eq!(verdict(n % 1000, purges.version()), Verdict::Clean);
+    }
+    assert_eq!(purges.read().table.folded(), 0);
+    // A thousand of 16,384 slots: one in 16 of all others is stale once.
+    let stale = (10_000..20_000).filter(|n| verdict(*n, 0) != Verdict::Clean);
+    let stale = stale.count();
+    assert!((400..800).contains(&stale), "{stale} of 10,000");
+    // Whatever comes later and wherever it falls, what was marked is never fresh from before.
+    let before = purges.version();
+    (0..5000).for_each(mark);
+    assert!((0..5000).all(|n| verdict(n, before) == Verdict::Soft));
+    (5000..40_000).for_each(mark);
+    assert!((0..5000).all(|n| verdict(n, before) == Verdict::Soft));
+    assert_eq!(purges.read().table.folded(), 0);
 }
 
 /// One exchange, as `node/purge.rs` does it: one page at a time, both ways.

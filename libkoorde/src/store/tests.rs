@@ -78,6 +78,13 @@ proptest! {
         for (name, variant, length, action) in steps {
             if action == 0 {
                 store.remove(&key(name));
+            } else if action == 1 {
+                let all = get(&store, &key(name)).map_or_else(Vec::new, |all| all.all.clone());
+                let (gone, left) = all.split_at(all.len() / 2);
+                store.take_out(&key(name), gone);
+                let kept = get(&store, &key(name)).map_or_else(Vec::new, |all| all.all.clone());
+                prop_assert_eq!(kept.len(), left.len());
+                prop_assert!(kept.iter().zip(left).all(|(a, b)| Arc::ptr_eq(a, b)));
             } else {
                 let fits = store.put(&key(name), stored(length, variant), &Settings::default()).is_ok();
                 prop_assert!(fits || length > 8_000, "{length} bytes have to fit with their fields");

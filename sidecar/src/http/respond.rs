@@ -41,6 +41,8 @@ impl Failure {
         match error {
             FetchError::Denied { .. } => failure(StatusCode::FORBIDDEN, "denied"),
             FetchError::Origin(_) => failure(StatusCode::BAD_GATEWAY, "origin"),
+            // RFC 9111 §5.2.2.2 names this status for it.
+            FetchError::NotValidated(_) => failure(StatusCode::GATEWAY_TIMEOUT, "not-validated"),
             FetchError::OriginTimeout(_) => failure(StatusCode::GATEWAY_TIMEOUT, "origin-timeout"),
             FetchError::Overloaded(_) => Self {
                 level: Level::WARN,
@@ -208,6 +210,11 @@ mod tests {
         for (error, status, word) in [
             (denied(), 403, "denied"),
             (FetchError::Origin("refused".into()), 502, "origin"),
+            (
+                FetchError::NotValidated("refused".into()),
+                504,
+                "not-validated",
+            ),
             (FetchError::OriginTimeout(30_000), 504, "origin-timeout"),
             (FetchError::Overloaded("fetch.max_fills"), 503, "overloaded"),
             (

@@ -50,7 +50,8 @@ fn has_secret(text: &str) -> bool {
                 .is_some_and(|rest| rest.starts_with(SECRET))
         })
     };
-    text.matches(SECRET).count() == 1 && text.lines().any(is_value)
+    // Names of variables are shown in lower case.
+    text.to_ascii_lowercase().matches(SECRET).count() == 1 && text.lines().any(is_value)
 }
 
 fn file(extension: &str) -> PathBuf {

@@ -6,7 +6,7 @@ use std::{io::Write, time::Duration};
 use futures_util::future::join_all;
 use koorde_tests::{
     origin::Origin,
-    process::{Process, client, fetch, get, now},
+    process::{Client, Process, client, fetch, get, now},
 };
 
 const DELAY: Duration = Duration::from_millis(100);
@@ -32,39 +32,55 @@ async fn uncacheable(nodes: usize) {
     let origin = Origin::fixed(DELAY, &[("cache-control", "private")], "body").await;
     let nodes = Process::ring(nodes, &[]).await;
     let client = client();
-    let mut waits = Vec::new();
+    let (mut cold, mut known, mut floor) = (Vec::new(), Vec::new(), Vec::new());
     let mut asked = 0;
     for round in 0..ROUNDS {
         let path = format!("/{round}");
-        let requests = (0..CLIENTS).map(|n| {
-            let (client, url) = (
-                client.clone(),
-                nodes[n % nodes.len()].url(&origin.url(&path)),
-            );
-            async move {
-                let sent = now();
-                let answer = fetch(&client, &url).await.expect("an answer");
-                assert_eq!(answer.body(), "body");
-                sent.elapsed().as_secs_f64() / DELAY.as_secs_f64()
-            }
-        });
+        let through = |n: usize| nodes[n % nodes.len()].url(&origin.url(&path));
+        let cold_waits = stampede(&client, through).await;
+        let cold_asked = origin.count(&path);
+        let known_waits = stampede(&client, through).await;
+        let floor_waits = stampede(&client, |_| origin.url(&path)).await;
         // The first round pays for connections.
-        let round_waits = join_all(requests).await;
         if round > 0 {
-            waits.extend(round_waits);
-            asked += origin.count(&path);
+            cold.extend(cold_waits);
+            known.extend(known_waits);
+            floor.extend(floor_waits);
+            asked += cold_asked;
         }
     }
+    let nodes = nodes.len();
+    let clients = cold.len();
+    say(&format!(
+        "uncacheable, {nodes} nodes, {CLIENTS} clients, in multiples of the origin's time:"
+    ));
+    say(&format!("  straight to the origin   {}", quantiles(floor)));
+    say(&format!("  known to be uncacheable  {}", quantiles(known)));
+    say(&format!(
+        "  a cold key               {}; {asked} origin requests for {clients} clients",
+        quantiles(cold)
+    ));
+}
+
+/// What each of the clients waits that ask at once, in multiples of the origin's time.
+async fn stampede(client: &Client, url: impl Fn(usize) -> String) -> Vec<f64> {
+    let requests = (0..CLIENTS).map(|n| {
+        let (client, url) = (client.clone(), url(n));
+        async move {
+            let sent = now();
+            let answer = fetch(&client, &url).await.expect("an answer");
+            assert_eq!(answer.body(), "body");
+            sent.elapsed().as_secs_f64() / DELAY.as_secs_f64()
+        }
+    });
+    join_all(requests).await
+}
+
+fn quantiles(mut waits: Vec<f64>) -> String {
     waits.sort_by(f64::total_cmp);
     let at = |percent: usize| waits[(waits.len() - 1) * percent / 100];
-    say(&format!(
-        "uncacheable, {} nodes, {CLIENTS} clients: p50 {:.2} x, p99 {:.2} x, max {:.2} x the origin's time; {asked} origin requests for {} clients",
-        nodes.len(),
-        at(50),
-        at(99),
-        at(100),
-        waits.len(),
-    ));
+    let (p50, p99, max) = (at(50), at(99), at(100));
+    format!("p50 {p50:.2}, p99 {p99:.2}, max {max:.2}")
 }
 
 /// The client that came first goes away while the origin is at work; 20 others wait.

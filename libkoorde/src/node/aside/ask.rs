@@ -125,22 +125,23 @@ impl Inner {
                         return Ok(self.with_renewal(answer, miss).await);
                     }
                     if miss.forwarded && head.shared.is_none() {
-                        return Err(FetchError::NotShared);
+                        let lasts = !head.status.is_server_error();
+                        return Err(FetchError::NotShared { lasts });
                     }
                     miss.after = miss.after.max(purged.unwrap_or(0));
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
-                Err(Failure::LeaseLost) => self.leave(seat),
-                Err(Failure::Fetch(FetchError::NotShared)) => break,
+                Err(Failure::LeaseLost) => self.leave(&seat),
+                Err(Failure::Fetch(FetchError::NotShared { .. })) => break,
                 Err(Failure::Fetch(error)) if seat.leads => return Err(error),
                 // It was its own patience that ended.
                 Err(Failure::Fetch(_)) if miss.left(clock::now().instant).is_zero() => break,
                 // Another's fill, by a node that the origin may refuse: the asker itself may have it.
-                Err(Failure::Fetch(_)) => self.leave(seat),
+                Err(Failure::Fetch(_)) => self.leave(&seat),
             }
         }
         if miss.forwarded {
-            return Err(FetchError::NotShared);
+            return Err(FetchError::NotShared { lasts: false });
         }
         Ok(self.go_alone(miss.forward, "uncacheable", CacheResult::Miss))
     }

@@ -90,9 +90,9 @@ impl Fill {
         let waiting = async {
             match time::timeout(DECIDE, head).await {
                 Ok(Ok((head, body))) => self.relay_peer(head, body, started, false).await,
-                Ok(Err(PeerError::Failed(FetchError::NotShared))) => {
+                Ok(Err(PeerError::Failed(error @ FetchError::NotShared { .. }))) => {
                     self.learn(status.unwrap_or(StatusCode::BAD_GATEWAY), None);
-                    self.relay().head(Err(FetchError::NotShared.into()));
+                    self.relay().head(Err(error.into()));
                 }
                 Ok(Err(_)) | Err(_) => self.lose(),
             }

@@ -40,7 +40,10 @@ impl Inner {
         };
         match asked {
             Ok(Asked::Answer(answer, _)) => replies(Ok(answer), received),
-            Ok(Asked::Alone(..)) => replies(Err(FetchError::NotShared), received),
+            Ok(Asked::Alone(..)) => {
+                let lasts = false;
+                replies(Err(FetchError::NotShared { lasts }), received)
+            }
             Ok(Asked::Lease(lease)) => self.lay_down(lease, received),
             Err(error) => replies(Err(error), received),
         }

@@ -13,6 +13,7 @@ use super::{
     connector::Connector,
     egress::Guard,
     request::{Interim, RequestBody, no_body},
+    routes::Routes,
 };
 use crate::{
     config::{Config, OriginConfig},
@@ -64,8 +65,8 @@ pub(crate) struct Outgoing<'a> {
     /// As they go out: nothing of the client's connection is left in them.
     pub(crate) fields: HeaderMap,
     pub(crate) body: RequestBody,
-    /// The upstream that answers for the target, by its name.
-    pub(crate) upstream: Option<&'a str>,
+    /// Which upstream answers for the target, and for what redirects lead to.
+    pub(crate) routes: &'a Routes,
     /// Who takes interim responses.
     pub(crate) interim: Option<&'a Interim>,
     /// When whoever asked stops waiting for the origin's limits.
@@ -137,7 +138,7 @@ impl Origin {
             target,
             fields,
             body,
-            upstream,
+            routes,
             interim,
             deadline,
         } = outgoing;
@@ -148,7 +149,7 @@ impl Origin {
             method,
             target: target.clone(),
             fields,
-            upstream,
+            upstream: routes.find(target).upstream.as_deref(),
             interim,
             deadline,
             is_safe,
@@ -164,8 +165,8 @@ impl Origin {
                         // Meant for the origin that the client named, and for no other.
                         hop.fields.remove(header::AUTHORIZATION);
                         hop.fields.remove(header::COOKIE);
-                        hop.upstream = None;
                     }
+                    hop.upstream = routes.find(&to).upstream.as_deref();
                     // Asked about the first URL's response, not about this one's.
                     hop.fields.remove(header::IF_NONE_MATCH);
                     hop.fields.remove(header::IF_MODIFIED_SINCE);

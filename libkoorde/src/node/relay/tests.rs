@@ -157,3 +157,12 @@ async fn bytes_are_counted_as_long_as_they_are_held() {
     drop((reader, relay));
     assert_eq!(held.load(Ordering::Acquire), 0);
 }
+
+#[test]
+fn whoever_comes_after_a_failure_is_not_told_of_it_but_asks_again() {
+    let relay = Arc::new(Relay::<()>::new(Arc::default()));
+    let waiter = relay.read();
+    relay.head(Err(Failure::OwnersUnreachable));
+    assert!(waiter.is_some() && relay.read().is_none());
+    assert!(relay.has_failed());
+}

@@ -21,7 +21,7 @@ const MAX_MEMBERS: usize = 8192;
 const MAX_ISSUER: u64 = u64::MAX - (1 << 22);
 const MAX_PURGES: u64 = 1 << 48;
 /// URLs of one invalidation, at most: the target's and two that the response names.
-const MAX_URLS: usize = 16;
+pub(crate) const MAX_URLS: usize = 16;
 
 fn bounded<T>(what: &str, list: Vec<T>, most: usize) -> Result<Vec<T>, String> {
     if list.len() > most {
@@ -111,7 +111,8 @@ fn known(known: &Known) -> (Vec<proto::PurgesKnown>, proto::PurgeHorizon) {
     let vector = vector.map(|&(issuer, n)| proto::PurgesKnown { issuer, n });
     let horizon = proto::PurgeHorizon {
         issuer: known.horizon.issuer,
-        purges: known.horizon.purges,
+        // A sum of many may be more than any of them; nobody would take it.
+        purges: known.horizon.purges.min(MAX_PURGES),
         hard: known.horizon.hard,
     };
     (vector.collect(), horizon)
@@ -309,6 +310,21 @@ mod tests {
                 node.generation();
             }
         }
+    }
+
+    #[test]
+    fn a_sum_of_forgotten_purges_is_never_more_than_a_peer_takes() {
+        let said = Known {
+            vector: Vec::new(),
+            horizon: Horizon {
+                issuer: 7,
+                purges: u64::MAX,
+                hard: true,
+            },
+        };
+        let (vector, horizon) = known(&said);
+        let heard = read_known(vector, Some(horizon)).expect("within bounds");
+        assert_eq!(heard.horizon.purges, MAX_PURGES);
     }
 
     #[test]

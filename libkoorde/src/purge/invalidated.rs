@@ -1,0 +1,50 @@
+//! URLs that unsafe requests made stale (RFC 9111 §4.4), in a table of fixed size.
+//!
+//! Beside the purges and not among them: anybody who may POST can make as many of these as he likes,
+//! and a full table of purges takes everything.
+
+use super::scope::ScopeKey;
+
+/// Slots; 128 KiB.
+const SLOTS: usize = 1 << 14;
+
+/// The newest invalidation of each URL, by a hash of it.
+///
+/// URLs that share a slot share its number: one made stale makes the others stale once, which costs
+/// a validation each and never a wrong answer. Nothing that comes later hides it.
+#[derive(Debug)]
+pub(crate) struct Invalidated {
+    slots: Box<[u64]>,
+    /// Of all slots.
+    newest: u64,
+}
+
+impl Invalidated {
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: vec![0; SLOTS].into(),
+            newest: 0,
+        }
+    }
+
+    /// Whether there is none, so that no hash is made in vain.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.newest == 0
+    }
+
+    /// Makes a URL of one tenant stale as of `number`, which is greater than each before it.
+    pub(crate) fn mark(&mut self, url: &ScopeKey, number: u64) {
+        self.slots[slot(url)] = number;
+        self.newest = number;
+    }
+
+    /// The number of the newest one that may be of this URL; 0 for none.
+    pub(crate) fn of(&self, url: &ScopeKey) -> u64 {
+        self.slots[slot(url)]
+    }
+}
+
+fn slot(url: &ScopeKey) -> usize {
+    // The rest of a division by SLOTS.
+    (url.digest % SLOTS as u128) as usize
+}
