@@ -220,6 +220,33 @@ async fn a_stale_answer_comes_with_the_lease_to_renew_it() {
 }
 
 #[tokio::test]
+async fn a_get_of_what_is_stale_has_it_and_leaves_the_renewal_to_others() {
+    let app = start(settings()).await;
+    let url = "http://127.0.0.1:9/stale";
+    let mut client = client(&app).await;
+    let stale = ("cache-control", "max-age=0, stale-while-revalidate=60");
+    let (lease, _open) = granted(&mut client, url).await;
+    let first = head(&lease.lease, 200, &[stale]);
+    assert_eq!(put(&mut client, first, &["old"], 3).await, Outcome::Stored);
+    let asked = GetRequest {
+        target: target(url),
+    };
+    let mut got = client.get(asked).await.expect("a reply").into_inner();
+    let mut parts = Vec::new();
+    while let Some(reply) = got.message().await.expect("no error") {
+        parts.push(reply.part.expect("a part"));
+    }
+    use get_reply::Part as Got;
+    let [Got::Head(head), Got::Chunk(chunk), Got::End(_)] = &parts[..] else {
+        panic!("no answer: {parts:?}")
+    };
+    assert_eq!((head.status, &chunk.data[..]), (200, &b"old"[..]));
+    let (next, _open) = granted(&mut client, url).await;
+    assert!(next.renews, "the lease is still to be had");
+    drop(app);
+}
+
+#[tokio::test]
 async fn a_callers_deadline_ends_its_wait_and_what_is_malformed_is_refused() {
     let app = start(settings()).await;
     let url = "http://127.0.0.1:9/waits";

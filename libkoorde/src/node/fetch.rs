@@ -28,7 +28,9 @@ use super::{
 use crate::{
     error::FetchError,
     outcome::{CacheResult, Outcome, Tier},
-    policy::{CacheKey, Forward, Now, Reuse, forwarding, reuse},
+    policy::{
+        CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, forwarding, reuse,
+    },
     ring::protocol::Member,
     store::Stored,
 };
@@ -128,6 +130,8 @@ impl Inner {
             hop == Hop::Forwarded || hears && self.is_among_owners(&key, variants)
         });
         let reuse = decide(&request, variants.as_deref(), now);
+        // Also where something stale may be used: it is not to be renewed for this request.
+        let only_if_cached = RequestDirectives::read(&request.fields).only_if_cached;
         if let Reuse::Fresh { index } = reuse
             && let Some(stored) = variants
                 .as_ref()
@@ -182,7 +186,7 @@ impl Inner {
             owners,
             detail,
             forwarded: hop == Hop::Forwarded,
-            only_if_cached: reuse == Reuse::OnlyIfCached,
+            only_if_cached,
             deadline: now.instant + timeout,
         });
         Ok(match usable {

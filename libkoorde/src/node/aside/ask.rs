@@ -48,8 +48,11 @@ impl Inner {
         }
         match self.look_up(request, hop, timeout).await? {
             Found::Answer(answer) => Ok(Asked::Answer(answer, None)),
-            // A peer asks for its client's sake whether it is to renew it.
-            Found::Stale(answer, _) if hop == Hop::Forwarded => Ok(Asked::Answer(answer, None)),
+            // A peer asks for its client's sake whether it is to renew it; who wants nothing but what
+            // is stored makes no request.
+            Found::Stale(answer, miss) if hop == Hop::Forwarded || miss.only_if_cached => {
+                Ok(Asked::Answer(answer, None))
+            }
             Found::Stale(answer, miss) => {
                 let lease = self.renew(*miss).await;
                 Ok(Asked::Answer(answer, lease))

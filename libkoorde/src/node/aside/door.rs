@@ -4,7 +4,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{Stream, StreamExt, future::ready, stream};
 use http::{HeaderMap, HeaderValue, Response, header};
 use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
 use koorde_proto::cache::v1::{
@@ -104,7 +104,7 @@ impl Cache for Door {
     ) -> Result<tonic::Response<Self::GetStream>, Status> {
         let (metadata, _, asked) = request.into_parts();
         let parts = self.ask(&metadata, asked.target, true).await?;
-        let replies = parts.map(|part| Ok(got(part)));
+        let replies = parts.filter_map(|part| ready(got(part).map(Ok)));
         Ok(tonic::Response::new(Box::pin(replies)))
     }
 
@@ -139,8 +139,8 @@ impl Cache for Door {
     }
 }
 
-/// A part of a Lease's reply as one of a Get's.
-fn got(part: Part) -> GetReply {
+/// A part of a Lease's reply as one of a Get's; none for a lease, which a Get has no word for.
+fn got(part: Part) -> Option<GetReply> {
     use get_reply::Part as To;
     let part = match part {
         Part::Head(head) => To::Head(head),
@@ -148,9 +148,9 @@ fn got(part: Part) -> GetReply {
         Part::End(end) => To::End(end),
         Part::Failed(failed) => To::Failed(failed),
         Part::Alone(Alone { cache_status }) => To::Miss(Miss { cache_status }),
-        Part::Granted(_) => unreachable!("who asks for what is stored only gets no lease"),
+        Part::Granted(_) => return None,
     };
-    GetReply { part: Some(part) }
+    Some(GetReply { part: Some(part) })
 }
 
 impl Door {
