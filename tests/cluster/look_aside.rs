@@ -336,6 +336,33 @@ async fn what_no_cache_may_answer_is_asked_for_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_in_another_way_than_it_is_stored_is_asked_for_alone() {
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    let cluster = Cluster::start(1).await;
+    let node = &cluster.nodes[0];
+    look_aside(node, get(&origin.url("/index.html?x")))
+        .await
+        .expect("a response");
+    for path in [
+        "/search/../index.html?x",
+        "/search/%2e%2E/index.html?x",
+        "/search/.%2e/index.html?x",
+        "/./index.html?x",
+        "/search\\..\\index.html?x",
+    ] {
+        let request = get(&origin.url(path));
+        assert_eq!(request.target, get(&origin.url("/index.html?x")).target);
+        let aside = node.look_aside(request).await;
+        assert!(matches!(aside, Ok(Aside::Alone(_))), "{path}: {aside:?}");
+    }
+    for path in ["", "?x", "/?x=../..", "/%41", "/a..b", "/index.html?x#top"] {
+        let had = look_aside(node, get(&origin.url(path))).await;
+        let had = had.expect("a response");
+        assert!(matches!(had.how, How::Stored | How::Answered), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_range_is_answered_from_what_an_app_has_put() {
     let origin = Origin::fixed(Duration::ZERO, FRESH, "0123456789").await;
     let cluster = Cluster::start(1).await;

@@ -106,7 +106,9 @@ impl Node {
     /// nodes that one response would answer. The others wait for what is put, and so does
     /// [`Node::fetch`].
     ///
-    /// The request's fields are those that would go to the origin. A request with a Range, or for
+    /// The request's fields are those that would go to the origin. A target that was written in another
+    /// way than it reads ([`Target::is_as_written`](crate::policy::Target::is_as_written)) is asked for alone: what would come under that
+    /// text is not what is stored under this one. A request with a Range, or for
     /// what is stored in slices, is answered from the stores or not at all ([`Aside::Alone`]).
     ///
     /// # Errors

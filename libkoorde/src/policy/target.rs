@@ -5,6 +5,7 @@
 
 use http::Uri;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use url::Url;
 
@@ -18,13 +19,30 @@ pub const MAX_TARGET_LEN: usize = 8 * 1024;
 /// is neither ordered nor decoded, and stays as it was written wherever that can be
 /// sent: `?a=1&b=2` and `?b=2&a=1` are two resources, `?q='a'` and `?q=%27a%27` too
 /// (RFC 3986 §2.2).
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 pub struct Target {
     uri: Uri,
     text: Arc<str>,
     /// Where the authority and the path begin in `text`.
     authority_at: usize,
     path_at: usize,
+    /// Whether the path and the query are those that it was read from.
+    as_written: bool,
+}
+
+// How it was written is no part of what it is.
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Target {}
+
+impl Hash for Target {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
 }
 
 impl Target {
@@ -40,7 +58,10 @@ impl Target {
         if value.len() > MAX_TARGET_LEN {
             return Err(TargetError::TooLong(value.len()));
         }
-        Self::from_url(Url::parse(value).map_err(TargetError::NotUrl)?, value)
+        let url = Url::parse(value).map_err(TargetError::NotUrl)?;
+        let mut target = Self::from_url(url, value)?;
+        target.as_written = is_as_written(value, target.path_and_query());
+        Ok(target)
     }
 
     /// Resolves a reference, such as the value of Location, against this target.
@@ -96,6 +117,7 @@ impl Target {
             text: text.into(),
             authority_at,
             path_at,
+            as_written: true,
         })
     }
 
@@ -134,6 +156,13 @@ impl Target {
         &self.text[self.path_at..]
     }
 
+    /// Whether the text that it was parsed from has this very path and query. It has not where dot
+    /// segments were resolved, `\` was read as `/`, or a character was percent-encoded: whoever makes
+    /// a request for that text, and not for this target, may get another resource.
+    pub fn is_as_written(&self) -> bool {
+        self.as_written
+    }
+
     /// The whole URL.
     pub fn as_str(&self) -> &str {
         &self.text
@@ -158,6 +187,17 @@ fn with_query(url: &Url, written: &str) -> Option<String> {
         let before = url.as_str().len() - normal.len();
         format!("{}{query}", &url.as_str()[..before])
     })
+}
+
+/// Whether a URL has this path and query; an empty path is `/` (RFC 9110 §4.2.3).
+fn is_as_written(written: &str, normal: &str) -> bool {
+    let Some((_, rest)) = written.split_once("://") else {
+        return false;
+    };
+    let rest = rest.split('#').next().unwrap_or_default();
+    let at = rest.find(['/', '?', '\\']).unwrap_or(rest.len());
+    let path = &rest[at..];
+    normal == path || !path.starts_with('/') && normal.strip_prefix('/') == Some(path)
 }
 
 impl fmt::Display for Target {

@@ -39,6 +39,10 @@ impl Inner {
         if hop == Hop::Client {
             // Nothing else is changed as the doors do: the asker sends what it has.
             connection::strip_request(&mut request.fields);
+            if !request.target.is_as_written() {
+                // The asker would make its request for another text than the one it is stored under.
+                return Ok(self.go_alone(Forward::Bypass, "target", CacheResult::Bypass));
+            }
             if let Some(forward) = self.bypasses(&request) {
                 return Ok(self.go_alone(forward, "look-aside", CacheResult::Bypass));
             }
