@@ -57,6 +57,23 @@ async fn without_being_configured_purge_is_the_origins_word() {
 }
 
 #[tokio::test]
+async fn a_purge_that_says_its_kind_never_reaches_the_origin() {
+    let origin = Echo::start().await;
+    let mut with = settings();
+    with.http.look_aside = LookAside::None;
+    let app = start(with).await;
+    let target = format!("/cache?url={}", encode(&origin.url("/page")));
+    for kind in ["soft", "hard", "invalidate", "other"] {
+        let request = request("PURGE", &target, "koorde.example").header("koorde-purge", kind);
+        let request = request.body(nothing()).expect("well-formed");
+        let answer = ask(app.addresses().http, request).await;
+        assert_eq!(answer.status, status(403), "{kind}: {answer:?}");
+    }
+    assert_eq!(origin.seen().len(), 0, "nothing was sent on");
+    app.shutdown().await;
+}
+
+#[tokio::test]
 async fn who_may_look_aside_may_purge_and_invalidate() {
     let origin = Echo::start().await;
     let app = start(settings()).await;
@@ -77,11 +94,13 @@ async fn who_may_look_aside_may_purge_and_invalidate() {
     assert_eq!(origin.seen().len(), 2, "one for each tenant");
     let told = ask_with("PURGE", &[("koorde-purge", "invalidate"), tenant]).await;
     assert_eq!(told.status, status(204));
+    assert_eq!(told.fields["cache-status"], "koorde; detail=purged");
     ask_with("GET", &[]).await;
     ask_with("GET", &[tenant]).await;
     assert_eq!(origin.seen().len(), 3, "the other tenant's is as it was");
     let told = ask_with("PURGE", &[("koorde-purge", "hard")]).await;
     assert_eq!(told.status, status(200));
+    assert_eq!(told.fields["cache-status"], "koorde; detail=purged");
     ask_with("GET", &[]).await;
     ask_with("GET", &[tenant]).await;
     assert_eq!(origin.seen().len(), 5, "of all tenants");

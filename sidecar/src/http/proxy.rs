@@ -3,7 +3,10 @@
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, StatusCode, Version, header};
+use http::{
+    Extensions, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header,
+    request::Parts,
+};
 use http_body::Body;
 use http_body_util::BodyExt;
 use libkoorde::{Interim, outcome::Outcome, policy::Target};
@@ -38,19 +41,11 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    if request.method().as_str() == "PURGE"
-        && (state.http.purge || look_aside::may_put(state, request.extensions()))
-    {
-        let (mut head, _) = request.into_parts();
-        let overrides =
-            look_aside::take_overrides(state, &head.extensions, &target, &mut head.headers);
-        return match overrides {
-            Ok(overrides) => {
-                let tenant = overrides.tenant();
-                admin::purge_method(state, target, tenant, &head.headers, accept).await
-            }
-            Err(failure) => refused(&failure, accept, head.version),
-        };
+    if is_purge(state, &request) {
+        let head = request.into_parts().0;
+        let version = head.version;
+        let purged = purge(state, target, head, accept).await;
+        return purged.unwrap_or_else(|failure| refused(&failure, accept, version));
     }
     let began = Instant::now();
     let span = match &state.propagation {
@@ -73,6 +68,40 @@ where
     otlp::end_server_span(&span, answer.status(), answer.extensions().get::<Outcome>());
     state.metrics.took(began.elapsed());
     answer
+}
+
+/// Whether a request is a PURGE for us, and not for the origin: whoever says which kind means us.
+fn is_purge<B>(state: &State, request: &Request<B>) -> bool {
+    request.method().as_str() == "PURGE"
+        && (request.headers().contains_key("koorde-purge")
+            || may_purge(state, request.extensions()))
+}
+
+fn may_purge(state: &State, extensions: &Extensions) -> bool {
+    state.http.purge || look_aside::may_put(state, extensions)
+}
+
+async fn purge(
+    state: &State,
+    target: Target,
+    mut head: Parts,
+    accept: &Accept,
+) -> Result<Answer, Failure> {
+    if !may_purge(state, &head.extensions) {
+        // The origin would take it for a request that the client never made.
+        let message = "neither http.purge nor http.look_aside lets this client purge";
+        let status = StatusCode::FORBIDDEN;
+        return Err(Failure::new(status, "purge", message.to_owned()));
+    }
+    let overrides =
+        look_aside::take_overrides(state, &head.extensions, &target, &mut head.headers)?;
+    let tenant = overrides.tenant();
+    let mut answer = admin::purge_method(state, target, tenant, &head.headers, accept).await;
+    if answer.status().is_success() {
+        // An origin's answer to PURGE has not this word.
+        not_cached(&mut answer, "koorde; detail=purged");
+    }
+    Ok(answer)
 }
 
 async fn fetch<B>(state: &State, target: Target, request: Request<B>) -> Result<Answer, Failure>
