@@ -363,6 +363,22 @@ async fn what_is_written_in_another_way_than_it_is_stored_is_asked_for_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_field_that_is_in_no_key_lets_a_request_read_but_not_put() {
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    let cluster = Cluster::start(1).await;
+    let (node, url) = (&cluster.nodes[0], origin.url("/unkeyed"));
+    let odd = || get_with(&url, &[("x-forwarded-host", "evil.example")]);
+    let aside = node.look_aside(odd()).await;
+    assert!(matches!(aside, Ok(Aside::Alone(_))), "{aside:?}");
+    look_aside(node, get(&url)).await.expect("a response");
+    let had = look_aside(node, odd()).await.expect("a response");
+    assert_eq!(had.how, How::Answered);
+    let trusting = Cluster::with(1, |config| config.cache.strip_unkeyed = false).await;
+    let had = look_aside(&trusting.nodes[0], odd()).await;
+    assert_eq!(had.expect("a response").how, How::Stored);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_range_is_answered_from_what_an_app_has_put() {
     let origin = Origin::fixed(Duration::ZERO, FRESH, "0123456789").await;
     let cluster = Cluster::start(1).await;

@@ -138,6 +138,11 @@ impl Route {
         !rules.headers.is_empty() || !rules.cookies.is_empty() || self.slice.is_some()
     }
 
+    /// Whether what comes of a request whose fields nobody strips may be its sender's choice.
+    pub(crate) fn has_unkeyed(&self, request: &Request) -> bool {
+        self.policy.strip_unkeyed && forwarding::has_unkeyed(&request.fields, &self.key.headers)
+    }
+
     /// Changes a client's request before anything is decided about it, so that what is looked up is
     /// what is sent.
     pub(crate) fn prepare(&self, request: &mut Request) {

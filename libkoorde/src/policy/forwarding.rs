@@ -226,6 +226,13 @@ pub fn strip_unkeyed(method: &Method, fields: &mut HeaderMap, keyed: &[HeaderNam
     }
 }
 
+/// Whether these fields have one that [`strip_unkeyed`] would remove: what comes of such a request
+/// may be its sender's choice, and so is nobody else's.
+pub fn has_unkeyed(fields: &HeaderMap, keyed: &[HeaderName]) -> bool {
+    let mut unkeyed = UNKEYED.into_iter().filter(|name| !keyed.contains(name));
+    unkeyed.any(|name| fields.contains_key(name))
+}
+
 /// The longest that an origin's Retry-After is obeyed.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60 * 60);
 

@@ -37,7 +37,8 @@ pub struct Settings {
     pub jitter_percent: u8,
     /// Whether request fields that some origins act on although no cache key holds
     /// them, such as X-Forwarded-Host and X-Original-URL, are kept from the origin.
-    /// GET and HEAD only. Default: true.
+    /// GET and HEAD only. Who looks aside sends its request itself: with such a field
+    /// it has what is stored, or asks alone. Default: true.
     pub strip_unkeyed: bool,
 }
 

@@ -47,7 +47,8 @@ impl Inner {
                 return Ok(self.go_alone(forward, "look-aside", CacheResult::Bypass));
             }
         }
-        if request.fields.contains_key(header::RANGE) || request.method == Method::HEAD {
+        let is_odd = hop == Hop::Client && self.routes.find(&request.target).has_unkeyed(&request);
+        if is_odd || request.fields.contains_key(header::RANGE) || request.method == Method::HEAD {
             return self.stored_or_alone(request, hop, timeout).await;
         }
         match self.look_up(request, hop, timeout).await? {
