@@ -279,6 +279,32 @@ async fn while_a_stale_response_may_be_used_one_app_renews_it_and_nobody_waits()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_node_itself_renews_nothing_for_who_looks_aside() {
+    let fields = &[("cache-control", "max-age=0, stale-while-revalidate=60")];
+    let origin = Origin::fixed(Duration::ZERO, fields, "body").await;
+    let cluster = Cluster::start(1).await;
+    let (node, url) = (&cluster.nodes[0], origin.url("/not-renewed"));
+    look_aside(node, get(&url)).await.expect("a response");
+    let mut head = get(&url);
+    head.method = http::Method::HEAD;
+    for request in [
+        head,
+        get_with(&url, &[("range", "bytes=0-1")]),
+        get_with(&url, &[("cache-control", "only-if-cached")]),
+    ] {
+        let aside = node.look_aside(request).await;
+        assert!(matches!(aside, Ok(Aside::Answer(_, None))), "{aside:?}");
+    }
+    // Had a renewal begun, nobody else would get to do it.
+    let mut had = look_aside(node, get(&url)).await.expect("a response");
+    let lease = had.renews.take().expect("it is to renew it");
+    assert_eq!(origin.count("/not-renewed"), 1);
+    let renewed = under(lease, &get(&url), None).await.expect("a response");
+    assert_eq!(renewed.how, How::Stored);
+    assert_eq!(cluster.metrics[0].origin_requests.get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_shared_lets_all_waiters_go_at_once() {
     const TAKES: Duration = Duration::from_millis(300);
     let origin = Origin::fixed(TAKES, &[("cache-control", "private")], "mine").await;

@@ -100,7 +100,10 @@ impl Inner {
         match self.look_up(request, hop, timeout).await? {
             Found::Answer(answer) => Ok(answer),
             Found::Stale(answer, miss) => {
-                self.refresh(*miss);
+                // Who wants nothing but what is stored makes nobody ask the origin.
+                if !miss.only_if_cached {
+                    self.refresh(*miss);
+                }
                 Ok(answer)
             }
             Found::Miss(miss) => self.fill(*miss).await,
