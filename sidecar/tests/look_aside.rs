@@ -342,6 +342,38 @@ async fn nobody_puts_whom_the_setting_does_not_let() {
 }
 
 #[tokio::test]
+async fn what_a_proxy_beside_us_sends_on_is_not_of_loopback() {
+    let origin = Origin::start().await;
+    let app = start(settings()).await;
+    let url = cache(&app, &origin.url("/page"));
+    let tenant = ("koorde-tenant", "t");
+    for proxied in [
+        ("via", "1.1 envoy"),
+        ("forwarded", "for=192.0.2.1"),
+        ("x-forwarded-for", "192.0.2.1"),
+    ] {
+        let fields = [tenant, proxied];
+        let answer = Client::default().send(Method::GET, &url, &fields).await;
+        assert_eq!(answer.status.as_u16(), 403, "{proxied:?}");
+        let purge = Method::from_bytes(b"PURGE").expect("a token");
+        let fields = [("koorde-purge", "hard"), proxied];
+        let answer = Client::default().send(purge, &url, &fields).await;
+        assert_eq!(answer.status.as_u16(), 403, "{proxied:?}");
+        let mut call = Request::new(lease_for("http://127.0.0.1:9/"));
+        let name: tonic::metadata::AsciiMetadataKey = proxied.0.parse().expect("a name");
+        call.metadata_mut()
+            .insert(name, proxied.1.parse().expect("a value"));
+        let status = client(&app).await.lease(call).await;
+        let code = status.expect_err("it is not let in").code();
+        assert_eq!(code, Code::PermissionDenied, "{proxied:?}");
+    }
+    assert_eq!(origin.seen().len(), 0);
+    let mine = Client::default().send(Method::GET, &url, &[tenant]).await;
+    assert_eq!(mine.status.as_u16(), 200);
+    drop(app);
+}
+
+#[tokio::test]
 async fn only_so_many_calls_are_open_at_once() {
     let mut with = settings();
     with.http.max_look_aside = 1;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, Method, Request, StatusCode, Version, header, request::Parts};
+use http::{
+    Extensions, HeaderMap, HeaderName, Method, Request, StatusCode, Version, header, request::Parts,
+};
 use http_body::Body;
 use libkoorde::{CacheService, Overrides, policy::Target};
 use tower::BoxError;
@@ -19,6 +21,13 @@ use crate::{admin, telemetry::otlp};
 /// What the service's paths begin with.
 const SERVICE: &str = "/koorde.cache.v1.Cache/";
 
+/// Fields that proxies add: RFC 9110 §7.6.3, RFC 7239, and what was there before it.
+const PROXIED: [HeaderName; 3] = [
+    header::VIA,
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+];
+
 const TENANT: &str = "koorde-tenant";
 const STORED_AS: &str = "koorde-stored-as";
 const LIFETIME: &str = "koorde-lifetime";
@@ -33,10 +42,12 @@ pub(super) fn is_call(head: &Parts) -> bool {
         && head.uri.path().starts_with(SERVICE)
 }
 
-/// Whether who sent this may put.
-pub(super) fn may_put(state: &State, extensions: &Extensions) -> bool {
+/// Whether who sent this may put. What a proxy sends on is not of who connects: beside us, a TLS
+/// terminator or a mesh's proxy connects from loopback for clients from anywhere.
+pub(super) fn may_put(state: &State, extensions: &Extensions, fields: &HeaderMap) -> bool {
+    let sent_on = PROXIED.iter().any(|name| fields.contains_key(name));
     let from = extensions.get::<ClientAddress>().map(|from| from.0);
-    state.http.look_aside.allows(from)
+    state.http.look_aside.allows(from.filter(|_| !sent_on))
 }
 
 /// Answers a call of the service.
@@ -45,7 +56,7 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    if !may_put(state, request.extensions()) {
+    if !may_put(state, request.extensions(), request.headers()) {
         return CacheService::denied("http.look_aside lets nobody in from there");
     }
     let span = match &state.propagation {
@@ -73,7 +84,7 @@ pub(super) fn take_overrides(
     if !names.iter().any(|name| fields.contains_key(*name)) {
         return Ok(Overrides::default());
     }
-    if !may_put(state, extensions) {
+    if !may_put(state, extensions, fields) {
         let message = "http.look_aside does not let this client say where a response is stored";
         let status = StatusCode::FORBIDDEN;
         return Err(Failure::new(status, "look-aside", message.to_owned()));

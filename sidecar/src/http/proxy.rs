@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use http::{
-    Extensions, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header,
+    Extensions, HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Version, header,
     request::Parts,
 };
 use http_body::Body;
@@ -74,11 +74,11 @@ where
 fn is_purge<B>(state: &State, request: &Request<B>) -> bool {
     request.method().as_str() == "PURGE"
         && (request.headers().contains_key("koorde-purge")
-            || may_purge(state, request.extensions()))
+            || may_purge(state, request.extensions(), request.headers()))
 }
 
-fn may_purge(state: &State, extensions: &Extensions) -> bool {
-    state.http.purge || look_aside::may_put(state, extensions)
+fn may_purge(state: &State, extensions: &Extensions, fields: &HeaderMap) -> bool {
+    state.http.purge || look_aside::may_put(state, extensions, fields)
 }
 
 async fn purge(
@@ -87,7 +87,7 @@ async fn purge(
     mut head: Parts,
     accept: &Accept,
 ) -> Result<Answer, Failure> {
-    if !may_purge(state, &head.extensions) {
+    if !may_purge(state, &head.extensions, &head.headers) {
         // The origin would take it for a request that the client never made.
         let message = "neither http.purge nor http.look_aside lets this client purge";
         let status = StatusCode::FORBIDDEN;

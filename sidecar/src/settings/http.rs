@@ -167,7 +167,8 @@ impl HttpSettings {
 pub enum LookAside {
     /// Nobody.
     None,
-    /// Who connects from a loopback address.
+    /// Who connects from a loopback address, for itself: no request with Via, Forwarded or
+    /// X-Forwarded-For.
     Loopback,
     /// Who can connect.
     Any,
