@@ -494,6 +494,23 @@ async fn a_lifetime_makes_storable_what_says_none_but_not_what_forbids_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_lifetime_that_is_put_pins_no_error() {
+    let cluster = Cluster::start(1).await;
+    let node = &cluster.nodes[0];
+    for status in [404, 410, 500, 503] {
+        let origin = Origin::start(move |_| async move { response(status, &[], "error") }).await;
+        let request = get(&origin.url("/error"));
+        let lease = lease(node, request.clone()).await;
+        let minute = Some(Duration::from_secs(60));
+        let had = under(lease, &request, minute).await.expect("a response");
+        assert_ne!(had.how, How::Stored, "{status}");
+        let again = look_aside(node, request).await.expect("a response");
+        assert_ne!(again.how, How::Answered, "{status}");
+        assert_eq!(origin.count("/error"), 2, "{status}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_the_node_itself_may_not_go_the_app_still_does() {
     let origin = Origin::fixed(Duration::from_millis(50), FRESH, "body").await;
     let cluster = Cluster::with(1, |config| config.egress.allow.clear()).await;

@@ -189,7 +189,8 @@ impl Lease {
 
     /// Puts the head of the origin's response, whatever its status. `lifetime` is the freshness
     /// lifetime to store it with in place of what its fields say, at most a year; it makes nothing
-    /// storable that says `no-store` or `private`.
+    /// storable that says `no-store` or `private`, and an error (400 and above) keeps what its own
+    /// fields say.
     pub async fn put(self, head: Response<()>, lifetime: Option<Duration>) -> Put {
         let (pieces, body) = mpsc::channel(CHUNKS);
         let (end, done) = oneshot::channel();

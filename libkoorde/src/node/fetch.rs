@@ -125,7 +125,7 @@ impl Inner {
         let now = clock::now();
         let mut route = Arc::clone(self.routes.find(&request.target));
         if let Some(lifetime) = request.overrides.lifetime() {
-            route = Arc::new(route.with_lifetime(lifetime, None));
+            route = Arc::new(route.with_lifetime(lifetime));
         }
         let key = self.key(&request);
         let hears = hop == Hop::Forwarded || self.hears_of_purges();

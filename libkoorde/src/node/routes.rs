@@ -3,8 +3,6 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::StatusCode;
-
 use super::Request;
 use crate::{
     config::{Config, RouteConfig},
@@ -119,16 +117,13 @@ impl Route {
         }
     }
 
-    /// The same rules, with this lifetime for what says none of its own or another. An error has it
-    /// only where whoever chose it has seen that it is one.
-    pub(crate) fn with_lifetime(&self, lifetime: Duration, seen: Option<StatusCode>) -> Self {
+    /// The same rules, with this lifetime for what says none of its own or another, but not for an
+    /// error: one bad minute of the origin must not stay for a day.
+    pub(crate) fn with_lifetime(&self, lifetime: Duration) -> Self {
         let mut route = self.clone();
         let ttl = &mut route.policy.ttl;
         ttl.fixed = Some(lifetime);
         ttl.floor = None;
-        if let Some(error) = seen.filter(|status| status.as_u16() >= 400) {
-            ttl.negative.insert(error.as_u16(), lifetime);
-        }
         route
     }
 

@@ -48,9 +48,8 @@ impl Fill {
                     return self.lose();
                 }
                 if let Some(lifetime) = lifetime.filter(|lifetime| !lifetime.is_zero()) {
-                    let seen = Some(head.status);
                     let lifetime = lifetime.min(MAX_LIFETIME);
-                    self.miss.route = self.miss.route.with_lifetime(lifetime, seen).into();
+                    self.miss.route = self.miss.route.with_lifetime(lifetime).into();
                 }
                 let answer = Answer {
                     head,
