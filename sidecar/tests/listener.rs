@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::{Frame, Incoming};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use koorde_sidecar::{
     http::{HttpMetrics, Listener, ListenerName},
     settings::HttpSettings,
@@ -54,7 +55,7 @@ impl Server {
         let waiting = Arc::clone(&go);
         let service = tower::service_fn(move |request: Request<Incoming>| {
             let go = Arc::clone(&waiting);
-            async move { Ok::<_, Infallible>(answer(request.uri().path(), &go).await) }
+            async move { Ok::<_, Infallible>(answer(request, &go).await) }
         });
         let ended = tokio::spawn(listener.serve(service, phases, SOON));
         Self {
@@ -77,19 +78,25 @@ impl Server {
     }
 }
 
-async fn answer(path: &str, go: &Notify) -> Response<Body> {
-    match path {
+async fn answer(request: Request<Incoming>, go: &Notify) -> Response<Body> {
+    match request.uri().path() {
         "/slow" => {
             go.notified().await;
             Response::new(Full::new("late".into()).boxed_unsync())
         }
-        "/endless" => {
-            let chunk = Bytes::from(vec![0; 256 << 10]);
-            let frames = futures_util::stream::repeat_with(move || Ok(Frame::data(chunk.clone())));
-            Response::new(StreamBody::new(frames).boxed_unsync())
+        "/endless" => Response::new(endless()),
+        "/read" => {
+            let read = request.into_body().collect().await.expect("a whole body");
+            Response::new(Full::new(read.to_bytes()).boxed_unsync())
         }
         _ => Response::new(Full::new("hello".into()).boxed_unsync()),
     }
+}
+
+fn endless() -> Body {
+    let chunk = Bytes::from(vec![0; 256 << 10]);
+    let frames = futures_util::stream::repeat_with(move || Ok(Frame::data(chunk.clone())));
+    StreamBody::new(frames).boxed_unsync()
 }
 
 async fn send(stream: &mut TcpStream, text: &str) {
@@ -329,4 +336,29 @@ async fn http2_in_clear_is_served_and_retired_by_goaway() {
         .await
         .expect("GOAWAY ends the connection");
     ended.expect("without a panic").expect("in order");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_nobody_reads_holds_up_no_other_on_its_connection() {
+    let server = Server::start(|_| {}).await;
+    let io = TokioIo::new(server.connect().await);
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await;
+    let (mut sender, connection) = handshake.expect("HTTP/2");
+    tokio::spawn(connection);
+    let mut post = |path: &str, body: Body| {
+        let url = format!("http://{}{path}", server.address);
+        let request = Request::post(url).body(body);
+        sender.send_request(request.expect("well-formed"))
+    };
+    let slow = tokio::spawn(post("/slow", endless()));
+    // The first takes what it can get of the window, sooner or later.
+    for _ in 0..100 {
+        let sent = Bytes::from(vec![1; 64 << 10]);
+        let body = Full::new(sent.clone()).boxed_unsync();
+        let answer = tokio::time::timeout(SOON, post("/read", body)).await;
+        let body = answer.expect("it is not held up").expect("an answer");
+        let read = body.into_body().collect().await.expect("a whole body");
+        assert_eq!(read.to_bytes(), sent);
+    }
+    slow.abort();
 }

@@ -8,6 +8,7 @@ mod found;
 mod invalidation;
 mod look_aside;
 mod look_aside_peers;
+mod look_aside_safety;
 mod passing;
 mod protection;
 mod purge;

@@ -16,6 +16,9 @@ use super::{
 
 /// Requests at once on one peer's connection: a peer's clients may all ask for different keys.
 const MAX_STREAMS: u32 = 4096;
+/// Bytes of one stream that wait here at most. The connection's window is a multiple: where one
+/// stream could fill it, one put whose readers are slow would hold up all that the peer asks.
+const STREAM_WINDOW: u32 = 1 << 20;
 const KEEPALIVE: Duration = Duration::from_secs(10);
 /// A peer speaks first, and at once.
 const FIRST_BYTE: Duration = Duration::from_secs(5);
@@ -76,6 +79,8 @@ fn builder() -> http2::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(KEEPALIVE)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(16 * STREAM_WINDOW)
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(64 << 10);
     builder

@@ -163,6 +163,10 @@ where
     }
 }
 
+/// Bytes of one upload that wait here at most. A connection's window is a multiple: where one stream
+/// could fill it, one whose reader is slow would hold up all the others.
+const STREAM_WINDOW: u32 = 256 << 10;
+
 fn builder(settings: &HttpSettings) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let head = settings.max_header_bytes;
@@ -177,6 +181,8 @@ fn builder(settings: &HttpSettings) -> auto::Builder<TokioExecutor> {
     builder
         .http2()
         .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(16 * STREAM_WINDOW)
         .max_concurrent_streams(settings.max_streams)
         .max_header_list_size(u32::try_from(head.0).unwrap_or(u32::MAX))
         // Streams that were reset cost as much as open ones (rapid reset).
