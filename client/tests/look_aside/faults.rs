@@ -95,16 +95,20 @@ async fn what_the_inner_services_credentials_unlock_is_shared_only_if_it_may_be(
 
 async fn a_lifetime_is_for_no_error(place: Place) {
     let origin = Origin::fixed(Duration::ZERO, &[], "").await;
-    let failing = Origin::start(|_| async { response(500, &[], "down") }).await;
     let client = place
         .layer()
         .lifetime(|_, _| Some(Duration::from_secs(60)))
         .layer(http());
     stored(&client, &origin.url("/")).await;
-    for _ in 0..3 {
-        assert_eq!(send(&client, get(&failing.url("/"))).await.status(), 500);
+    for status in [404, 500] {
+        let failing =
+            Origin::start(move |_| async move { response(status, &[], "an error") }).await;
+        for _ in 0..3 {
+            let answer = send(&client, get(&failing.url("/"))).await;
+            assert_eq!(answer.status(), status);
+        }
+        assert_eq!(failing.count("/"), 3, "{status}");
     }
-    assert_eq!(failing.count("/"), 3);
 }
 
 async fn a_callers_words_for_koorde_do_not_reach_the_origin(place: Place) {
