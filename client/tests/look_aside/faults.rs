@@ -1,14 +1,17 @@
 //! What may not be mixed up, held up or given away in look-aside.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
+use bytes::Bytes;
 use http::{Method, StatusCode};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use koorde_client::{CacheResult, Koorde, OnlyIfCached};
 use koorde_tests::origin::{Origin, response, stream};
 use tower::{Layer, ServiceExt};
 
 use super::{
-    Place, origin,
+    Place, beside, origin,
     support::{Http, eventually, get, http, request, send},
 };
 
@@ -153,4 +156,28 @@ fn a_layer_of_several_runtimes_outlives_the_first() {
         runtime().block_on(async { stored(&layer.layer(http()), &origin.url("/")).await });
     }
     servers.block_on(place.end());
+}
+
+#[tokio::test]
+async fn a_sidecar_that_begins_an_answer_and_hangs_is_given_up_after_patience() {
+    let origin = origin(Duration::ZERO).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((connection, _)) = listener.accept().await {
+            let hang = hyper::service::service_fn(|_| async {
+                let silence = futures_util::stream::pending::<Result<Frame<Bytes>, Infallible>>();
+                let head = http::Response::builder().header("content-type", "application/grpc");
+                head.body(http_body_util::StreamBody::new(silence))
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(server.serve_connection(TokioIo::new(connection), hang));
+        }
+    });
+    let client = beside(&endpoint).layer(http());
+    let answer = send(&client, get(&origin.url("/"))).await;
+    assert_eq!(
+        (answer.why(), &answer.body[..]),
+        ("unresponsive", &b"from the origin"[..])
+    );
 }
