@@ -172,7 +172,7 @@ fn guarded<R>(frame: Next, guard: &mut Option<Box<Guard<R>>>) -> Result<Next, Ki
             }
             Ok(Some(Ok(frame)))
         }
-        Some(Err(error)) => match guard.take() {
+        Some(Err(error)) => match guard.take().filter(|guard| guard.may_begin()) {
             None => Ok(Some(Err(error))),
             Some(guard) => {
                 let (attempt, replay) = guard.begin();

@@ -12,7 +12,11 @@ const LONGEST: Duration = Duration::from_secs(10);
 
 /// Whether the sidecar is asked.
 #[derive(Debug)]
-pub(crate) struct Breaker(State);
+pub(crate) struct Breaker {
+    state: State,
+    /// How often it has opened.
+    generation: u64,
+}
 
 #[derive(Debug)]
 enum State {
@@ -24,7 +28,7 @@ enum State {
 /// away) says nothing of the sidecar; if it was the probe, the next is allowed as after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    is_probe: bool,
+    generation: u64,
 }
 
 /// What an outcome has changed.
@@ -36,49 +40,47 @@ pub(crate) enum Change {
 
 impl Breaker {
     pub(crate) fn new() -> Self {
-        Self(State::Closed { failures: 0 })
+        Self {
+            state: State::Closed { failures: 0 },
+            generation: 0,
+        }
     }
 
     /// Whether to ask now. While it is open, one caller each `wait` may: the probe.
     pub(crate) fn ask(&mut self, now: Instant) -> Option<Ticket> {
-        match &mut self.0 {
-            State::Closed { .. } => Some(Ticket { is_probe: false }),
-            State::Open { until, wait } if now >= *until => {
-                *until = now + *wait;
-                Some(Ticket { is_probe: true })
-            }
-            State::Open { .. } => None,
+        match &mut self.state {
+            State::Closed { .. } => {}
+            State::Open { until, wait } if now >= *until => *until = now + *wait,
+            State::Open { .. } => return None,
         }
+        let generation = self.generation;
+        Some(Ticket { generation })
     }
 
-    /// The sidecar answered.
+    /// The sidecar answered. An answer to what was asked before it opened is old news.
     pub(crate) fn succeeded(&mut self, ticket: Ticket) -> Option<Change> {
-        match self.0 {
-            State::Closed { failures: 0 } => None,
-            State::Closed { .. } => {
-                self.0 = State::Closed { failures: 0 };
-                None
-            }
-            // An answer to what was asked before it opened is old news.
-            State::Open { .. } if !ticket.is_probe => None,
-            State::Open { .. } => {
-                self.0 = State::Closed { failures: 0 };
-                Some(Change::Closed)
-            }
+        if ticket.generation != self.generation {
+            return None;
         }
+        let was_open = matches!(self.state, State::Open { .. });
+        self.state = State::Closed { failures: 0 };
+        was_open.then_some(Change::Closed)
     }
 
     /// The sidecar did not answer, or somebody else did.
     pub(crate) fn failed(&mut self, ticket: Ticket, now: Instant) -> Option<Change> {
-        match &mut self.0 {
+        // Many that were under way when it opened fail together, and may do so after it has closed.
+        if ticket.generation != self.generation {
+            return None;
+        }
+        match &mut self.state {
             State::Closed { failures } if *failures + 1 < FAILURES => *failures += 1,
             State::Closed { .. } => {
                 let (until, wait) = (now + FIRST, FIRST);
-                self.0 = State::Open { until, wait };
+                self.state = State::Open { until, wait };
+                self.generation += 1;
                 return Some(Change::Opened);
             }
-            // Many that were under way when it opened fail together: only the probe counts.
-            State::Open { .. } if !ticket.is_probe => {}
             State::Open { until, wait } => {
                 *wait = (*wait * 2).min(LONGEST);
                 *until = now + *wait;
@@ -139,13 +141,18 @@ mod tests {
     fn what_was_under_way_when_it_opened_does_not_move_it() {
         let now = Instant::now();
         let mut breaker = opened(now);
-        let old = Ticket { is_probe: false };
+        let old = Ticket { generation: 0 };
         for _ in 0..100 {
             breaker.failed(old, now);
         }
         assert_eq!(breaker.succeeded(old), None);
         assert!(breaker.ask(now).is_none());
-        assert!(breaker.ask(now + FIRST).is_some());
+        let probe = breaker.ask(now + FIRST).expect("a probe is due");
+        assert_eq!(breaker.succeeded(probe), Some(Change::Closed));
+        for _ in 0..100 {
+            assert_eq!(breaker.failed(old, now), None, "after it has closed");
+        }
+        assert!(breaker.ask(now).is_some());
     }
 
     #[test]

@@ -51,7 +51,14 @@ where
         Ok((response, status)) => {
             shared.succeeded(ticket);
             shared.events.tell(&Event::Answered(status.clone()));
-            return Ok(answer::<S, B, R>(response, status, spare, shared, parts));
+            // A clone: the spare may have a place, or wait for one, while nobody reads the body.
+            return Ok(answer::<S, B, R>(
+                response,
+                status,
+                spare.clone(),
+                shared,
+                parts,
+            ));
         }
         Err(why) => why,
     };

@@ -54,8 +54,12 @@ impl Endpoint {
         }
     }
 
-    /// `{endpoint}/https://host/path?query`; none if that is too long for a URI.
+    /// `{endpoint}/https://host/path?query`; none if that is too long for a URI, or if a client that
+    /// resolves dots would make another target of it: `/https://a.example/../b.example/`.
     pub(crate) fn path_form(&self, target: &Uri) -> Option<Uri> {
+        if has_dots(target.path()) {
+            return None;
+        }
         let (scheme, authority) = (target.scheme()?, target.authority()?);
         let asked = target.path_and_query().map_or("/", PathAndQuery::as_str);
         let slash = if asked.starts_with('/') { "" } else { "/" };
@@ -99,6 +103,16 @@ pub(crate) fn is_http(scheme: &Scheme) -> bool {
     *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS
 }
 
+/// Whether a path has segments that are resolved when a URL is parsed (`.`, `..`, an encoded dot as
+/// well) or a `\` that is then read as `/`: it would be stored under another URL than was asked for.
+pub(crate) fn has_dots(path: &str) -> bool {
+    let is_dots = |segment: &str| {
+        let plain = segment.replace("%2e", ".").replace("%2E", ".");
+        plain == "." || plain == ".."
+    };
+    path.contains('\\') || path.split('/').any(is_dots)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,6 +133,26 @@ mod tests {
             assert_eq!(uri.to_string(), format!("http://127.0.0.1:8080{form}"));
         }
         assert_eq!(endpoint.path_form(&"/only/a/path".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_path_that_another_would_resolve_has_no_path_form() {
+        let endpoint = Endpoint::parse("http://127.0.0.1:8080").unwrap();
+        for (path, is_written) in [
+            ("/../b.example/x", false),
+            ("/a/./b", false),
+            ("/a/..", false),
+            ("/a/%2e%2E/b?x", false),
+            ("/a/.%2e/b", false),
+            ("/a/%2e", false),
+            ("/a\\b", false),
+            ("/a/...", true),
+            ("/a/.b/c..d/%2e%2e%2e", true),
+            ("/a?q=/../\\", true),
+        ] {
+            let target = format!("https://a.example{path}").parse().unwrap();
+            assert_eq!(endpoint.path_form(&target).is_some(), is_written, "{path}");
+        }
     }
 
     #[test]

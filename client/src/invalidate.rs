@@ -11,8 +11,10 @@ use tokio::time::timeout;
 
 use crate::{
     BodyError, Event, Reason,
+    endpoint::has_dots,
     inner::{self, Inner},
     layer::Shared,
+    status::is_purged,
 };
 
 /// How long the response of an unsafe request may be held back for it.
@@ -22,14 +24,15 @@ const PATIENCE: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub(crate) struct Change {
     target: Uri,
+    stored_as: Option<Uri>,
 }
 
 impl Change {
-    pub(crate) fn of(target: Uri) -> Self {
-        Self { target }
+    pub(crate) fn of(target: Uri, stored_as: Option<Uri>) -> Self {
+        Self { target, stored_as }
     }
 
-    /// The URLs that a response makes stale: the target's, and those of its origin that it names; none
+    /// The URLs that a response makes stale: the target's, the one it is stored under, and those of its origin that it names; none
     /// if it is an error.
     pub(crate) fn made_by(&self, status: StatusCode, fields: &HeaderMap) -> Vec<Uri> {
         if !status.is_success() && !status.is_redirection() {
@@ -40,10 +43,13 @@ impl Change {
 
     fn urls(&self, fields: &HeaderMap) -> Vec<Uri> {
         let mut urls = vec![self.target.clone()];
+        urls.extend(self.stored_as.clone());
         for name in [header::LOCATION, header::CONTENT_LOCATION] {
             let named = fields.get(name).and_then(|value| value.to_str().ok());
             let url = named.and_then(|named| resolve(&self.target, named));
-            urls.extend(url.filter(|url| is_same_origin(url, &self.target)));
+            urls.extend(
+                url.filter(|url| is_same_origin(url, &self.target) && !has_dots(url.path())),
+            );
         }
         urls.dedup();
         urls
@@ -97,7 +103,7 @@ where
         return false;
     };
     let answered = inner::ask(service, request).await;
-    answered.is_ok_and(|response| response.status().is_success())
+    answered.is_ok_and(|response| is_purged(response.status(), response.headers()))
 }
 
 /// The PURGE of one URL, `kind` as `Koorde-Purge` has it.
@@ -159,6 +165,7 @@ mod tests {
     fn the_target_and_what_the_response_names_of_its_origin_are_stale() {
         let change = Change {
             target: "https://a.example/things".parse().unwrap(),
+            stored_as: None,
         };
         for (location, expected) in [
             ("/things/7", Some("https://a.example/things/7")),
@@ -170,6 +177,7 @@ mod tests {
             ("https://b.example/things/7", None),
             ("http://a.example/things/7", None),
             ("https://a.example:8443/x", None),
+            ("/things/../x", None),
             ("7", None),
             ("http://[", None),
             ("", None),

@@ -128,9 +128,23 @@ impl KoordeLayer {
         self
     }
 
+    /// The inner service adds credentials (a token, a cookie, a client certificate) that koorde does not
+    /// see in look-aside: a response is then shared only if it allows that with credentials
+    /// (`public`, `s-maxage`, `must-revalidate`: RFC 9111 §3.5), as if the request had Authorization.
+    /// Default: false. In delegate mode the sidecar sees what the inner service adds.
+    #[cfg(feature = "look-aside")]
+    #[must_use]
+    pub fn authorized(mut self, authorized: bool) -> Self {
+        self.shared.policy.authorized = authorized;
+        self
+    }
+
     /// The layer stands before what this process serves, as `https://host` or `https://host:port`
     /// knows it: responses of the inner service are cached for the whole cluster. Requests for
     /// another host (by Host, or by a URI that has one) go past koorde.
+    ///
+    /// A request is known by the path that the layer sees: put it around the whole app. Inside of
+    /// axum's `Router::nest`, which strips the prefix, `/a/x` and `/b/x` would both be `/x`.
     ///
     /// That needs look-aside: a sidecar that fetched by itself would ask this server, without end.
     ///
@@ -257,10 +271,11 @@ impl Shared {
 
     /// The sidecar could not be used.
     pub(crate) fn failed(&self, ticket: Ticket, why: &Reason) {
-        let change = if why.counts() {
-            self.breaker().failed(ticket, Instant::now())
-        } else {
-            self.breaker().succeeded(ticket)
+        let change = match why {
+            // It says nothing of the sidecar.
+            Reason::Busy => None,
+            why if why.counts() => self.breaker().failed(ticket, Instant::now()),
+            _ => self.breaker().succeeded(ticket),
         };
         self.tell(change);
     }
@@ -276,5 +291,26 @@ impl Shared {
     /// Held for a few instructions, never across an await.
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_the_inner_service_was_busy_says_nothing_of_the_sidecar() {
+        let shared = KoordeLayer::new("http://127.0.0.1:9").unwrap().shared;
+        for why in [
+            Reason::Unreachable,
+            Reason::Busy,
+            Reason::Unreachable,
+            Reason::Busy,
+            Reason::Unreachable,
+        ] {
+            let ticket = shared.ask().expect("it is not open yet");
+            shared.failed(ticket, &why);
+        }
+        assert!(shared.ask().is_none());
     }
 }

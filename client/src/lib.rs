@@ -36,9 +36,9 @@
 //! A sidecar that is absent, refuses, hangs, or is somebody else: the original request goes through the
 //! inner service, directly; after three failures in a row at once, until a probe finds the sidecar back
 //! (after 250 ms, doubling up to 10 s). An origin that is slow is waited for as long as the sidecar says
-//! that it is alive. A body that breaks off goes on from the origin, if status, length and validators
-//! are the same and so are the bytes that were read already; nothing of that is done for a body of which
-//! no field would tell two versions apart. A request with a body, or of any other method, goes to the
+//! that it is alive. A body that breaks off goes on from the origin, if its response has a strong ETag
+//! (or nothing of it was read yet), status, length and validators are the same, and so are the bytes
+//! that were read already; else the reader has the error. A request with a body, or of any other method, goes to the
 //! inner service only, and once.
 //!
 //! Only if the inner service is asked directly and fails is there an error, and it is the inner
@@ -83,6 +83,10 @@
 //! In delegate mode the request's fields, Authorization and Cookie among them, go to the sidecar as
 //! they would go to the origin: let it be on loopback, or speak TLS with it. What is answered to a request with Authorization
 //! is shared only if the response allows that (RFC 9111 §3.5).
+//!
+//! In look-aside koorde is told the fields that the request has when it comes to the layer. If the inner
+//! service adds credentials of its own, say so with `KoordeLayer::authorized`: else what they
+//! unlock is shared like any other response.
 #[cfg(feature = "look-aside")]
 mod aside;
 mod body;

@@ -8,7 +8,10 @@ use http::{
     request, response,
 };
 
-use crate::{InvalidSetting, endpoint::is_http};
+use crate::{
+    InvalidSetting,
+    endpoint::{has_dots, is_http},
+};
 
 /// In a request's extensions: answered from what is stored, or 504; the origin is not asked
 /// (`only-if-cached`, RFC 9111 §5.2.1.7). That directive in Cache-Control means the same.
@@ -43,6 +46,7 @@ pub(crate) struct Policy {
     lifetime: Option<Arc<Lasts>>,
     pub(crate) tenant: Option<HeaderValue>,
     pub(crate) invalidates: bool,
+    pub(crate) authorized: bool,
     pub(crate) keeps_limits: bool,
 }
 
@@ -54,6 +58,7 @@ impl Default for Policy {
             lifetime: None,
             tenant: None,
             invalidates: true,
+            authorized: false,
             keeps_limits: false,
         }
     }
@@ -95,18 +100,39 @@ impl Policy {
             && self.only_if.as_ref().is_none_or(|selects| selects(parts))
     }
 
+    #[cfg(feature = "look-aside")]
+    /// The fields of a request as koorde is to know them in look-aside. Credentials that the inner
+    /// service adds are not there yet: that there are some is said in their place (RFC 9111 §3.5).
+    pub(crate) fn asked_fields(&self, parts: &request::Parts) -> HeaderMap {
+        let mut fields = parts.headers.clone();
+        if only_if_cached(parts) {
+            fields.append(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
+        }
+        if self.authorized && !fields.contains_key(http::header::AUTHORIZATION) {
+            fields.insert(
+                http::header::AUTHORIZATION,
+                HeaderValue::from_static("of-the-inner-service"),
+            );
+        }
+        fields
+    }
+
     /// The URL to store under, if it is not the target's own.
     pub(crate) fn name_of(&self, parts: &request::Parts) -> Option<Uri> {
         self.stored_as.as_ref().and_then(|name| name(parts))
     }
 
     #[cfg(feature = "look-aside")]
-    /// The freshness lifetime that the app wants in place of the response's own.
+    /// The freshness lifetime that the app wants in place of the response's own; none for an error: it
+    /// would be there for as long as what was meant.
     pub(crate) fn lifetime_of(
         &self,
         request: &request::Parts,
         response: &response::Parts,
     ) -> Option<Duration> {
+        if response.status.is_client_error() || response.status.is_server_error() {
+            return None;
+        }
         let said = request.extensions.get::<Lifetime>().copied();
         let said = said.map(|lifetime| Duration::from_secs(lifetime.seconds()));
         said.or_else(|| {
@@ -139,6 +165,7 @@ impl fmt::Debug for Policy {
             .field("lifetime", &self.lifetime.is_some())
             .field("tenant", &self.tenant)
             .field("invalidates", &self.invalidates)
+            .field("authorized", &self.authorized)
             .field("keeps_limits", &self.keeps_limits)
             .finish()
     }
@@ -156,6 +183,16 @@ pub(crate) fn only_if_cached(parts: &request::Parts) -> bool {
     };
     parts.extensions.get::<OnlyIfCached>().is_some()
         || parts.headers.get_all(CACHE_CONTROL).iter().any(says)
+}
+
+/// Removes what would speak for the layer: the caller of the caller has no say in tenants, names and
+/// lifetimes, and no origin needs to know of them.
+pub(crate) fn strip(fields: &mut HeaderMap) {
+    let is_ours = |name: &&HeaderName| name.as_str().starts_with("koorde-");
+    let ours: Vec<_> = fields.keys().filter(is_ours).cloned().collect();
+    for name in ours {
+        fields.remove(name);
+    }
 }
 
 /// Writes what the policy says into the fields of a request to the sidecar.
@@ -194,6 +231,7 @@ fn has_target(target: &Uri) -> bool {
         && target
             .authority()
             .is_some_and(|name| !name.as_str().contains('@'))
+        && !has_dots(target.path())
 }
 
 /// Whether the Host field, if there is one, is the target's: else it is another resource that the
@@ -237,6 +275,8 @@ mod tests {
             ("GET", "/only/a/path", &[], false),
             ("GET", "ftp://a.example/", &[], false),
             ("GET", "https://u:p@a.example/", &[], false),
+            ("GET", "https://a.example/search/../x", &[], false),
+            ("GET", "https://a.example/search/%2e%2E/x", &[], false),
         ] {
             let parts = parts(method, uri, fields);
             let target = parts.uri.clone();

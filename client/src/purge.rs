@@ -12,6 +12,7 @@ use crate::{
     inner::{self, Inner},
     invalidate::purge_request,
     layer::Shared,
+    status::is_purged,
 };
 
 /// Longest wait for the receipt of a purge: the sidecar's own default for its peers is 2 s.
@@ -118,7 +119,7 @@ pub enum PurgeError {
     UrlsOnly,
     /// Something in the purge can't be written into a request.
     Malformed(&'static str),
-    /// The sidecar could not be reached, or did not answer within 10 s.
+    /// The sidecar could not be reached, did not answer within 10 s, or somebody else answered.
     Unreachable,
     /// The sidecar refuses it: `http.purge`, `http.look_aside` or the token.
     Refused(StatusCode),
@@ -191,6 +192,9 @@ where
     let answered = inner::ask(&mut service, request).await;
     let response = answered.map_err(|_| PurgeError::Unreachable)?;
     match response.status() {
+        status if status.is_success() && !is_purged(status, response.headers()) => {
+            Err(PurgeError::Unreachable)
+        }
         StatusCode::OK => Ok(Receipt { is_complete: true }),
         StatusCode::ACCEPTED => Ok(Receipt { is_complete: false }),
         status => Err(PurgeError::Refused(status)),

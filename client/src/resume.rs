@@ -39,8 +39,8 @@ pub(crate) struct Replay {
 }
 
 impl<R> Guard<R> {
-    /// For the response `head` to `parts`, which the service is asked again if need be. None if a
-    /// second response could not be told to be the same.
+    /// For the response `head` to `parts`, which the service is asked again if need be. None for what
+    /// is no GET.
     pub(crate) fn new<S, B>(
         head: &response::Parts,
         mut service: S,
@@ -54,7 +54,7 @@ impl<R> Guard<R> {
         R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         let expected = Expected::of(head.status, &head.headers);
-        if parts.method != Method::GET || !expected.tells_apart() {
+        if parts.method != Method::GET {
             return None;
         }
         let events = shared.events.clone();
@@ -81,6 +81,12 @@ impl<R> Guard<R> {
     /// Takes note of what is handed to the reader.
     pub(crate) fn read(&mut self, data: &[u8]) {
         self.replay.seen.read(data);
+    }
+
+    /// Whether a second response could be told to be the same: that needs a strong ETag (RFC 9110
+    /// §8.8.1), unless nothing of the first was read.
+    pub(crate) fn may_begin(&self) -> bool {
+        self.replay.is_at_start() || self.replay.expected.tells_apart()
     }
 
     /// Asks again.
@@ -165,10 +171,10 @@ impl Expected {
         }
     }
 
-    /// Whether another version of the same page would show: else a page made anew for each request
-    /// could begin as one and end as another.
+    /// Whether another version of the same page would show: else a page could begin as one and end as
+    /// another. A length or a date is the same for many versions.
     fn tells_apart(&self) -> bool {
-        self.fields[..3].iter().any(Option::is_some)
+        self.fields[0].is_some()
     }
 }
 

@@ -12,7 +12,7 @@ use tower_service::Service;
 use crate::{
     Body, BodyError, Reason, ResponseFuture, delegate,
     inner::Inner,
-    invalidate,
+    invalidate::{self, Change},
     layer::Shared,
     policy::{self, only_if_cached},
 };
@@ -29,8 +29,8 @@ pub struct Koorde<S> {
 enum Way {
     /// To the inner service, and nowhere else.
     Past,
-    /// To the inner service; then what is stored of this target is stale.
-    Change(Uri),
+    /// To the inner service; then what is stored of its target is stale.
+    Change(Change),
     /// To the sidecar, as this URI.
     Delegate(Uri),
     /// To the inner service, unless koorde has a response for this target.
@@ -72,9 +72,9 @@ impl<S> Koorde<S> {
 
     /// What this may change of what koorde has stored.
     #[cfg(feature = "reqwest-middleware")]
-    pub(crate) fn changes(&self, parts: &Parts) -> Option<invalidate::Change> {
+    pub(crate) fn changes(&self, parts: &Parts) -> Option<Change> {
         match self.way(parts, true) {
-            Way::Change(target) => Some(invalidate::Change::of(target)),
+            Way::Change(change) => Some(change),
             _ => None,
         }
     }
@@ -89,7 +89,8 @@ impl<S> Koorde<S> {
             return if selected { Way::NotStored } else { Way::Past };
         }
         if shared.policy.invalidates(parts, &target) {
-            return Way::Change(target.into_owned());
+            let name = shared.policy.name_of(parts);
+            return Way::Change(Change::of(target.into_owned(), name));
         }
         if !shared.policy.selects(parts, &target, has_body) {
             return Way::Past;
@@ -129,8 +130,7 @@ where
                 let request = Request::from_parts(parts, body);
                 ResponseFuture::bypass(self.inner.call(request))
             }
-            Way::Change(target) => {
-                let change = invalidate::Change::of(target);
+            Way::Change(change) => {
                 let answer = self.inner.call(Request::from_parts(parts, body));
                 let (spare, shared) = (self.inner.clone(), Arc::clone(&self.shared));
                 ResponseFuture::koorde(async move {
@@ -151,12 +151,17 @@ where
 impl<S> Koorde<S> {
     /// Through the sidecar. The service that was made ready sends what is asked first; a clone, made
     /// ready again, what is asked in its place.
-    fn delegate<B, R>(&mut self, parts: Parts, uri: Uri) -> ResponseFuture<S::Future, R, S::Error>
+    fn delegate<B, R>(
+        &mut self,
+        mut parts: Parts,
+        uri: Uri,
+    ) -> ResponseFuture<S::Future, R, S::Error>
     where
         S: Inner<B, R, Error: 'static, Future: 'static>,
         B: http_body::Body + Default + Send + 'static,
         R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
+        policy::strip(&mut parts.headers);
         let shared = Arc::clone(&self.shared);
         let Some(ticket) = shared.ask() else {
             return self.direct(parts);
@@ -176,13 +181,14 @@ impl<S> Koorde<S> {
         &mut self,
         aside: Arc<crate::aside::Aside>,
         target: Uri,
-        parts: Parts,
+        mut parts: Parts,
     ) -> ResponseFuture<S::Future, R, S::Error>
     where
         S: Inner<B, R, Error: 'static, Future: 'static>,
         B: http_body::Body + Default + Send + 'static,
         R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
+        policy::strip(&mut parts.headers);
         let shared = Arc::clone(&self.shared);
         let Some(ticket) = shared.ask() else {
             return self.direct(parts);

@@ -1,6 +1,6 @@
 //! What koorde did for a response: an extension of it, and the reader of Cache-Status (RFC 9211).
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 static CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -77,6 +77,13 @@ pub(crate) fn read(fields: &HeaderMap) -> Option<Said> {
     let values = fields.get_all(&CACHE_STATUS).into_iter();
     let last = values.filter_map(|value| value.to_str().ok()).next_back()?;
     last_member(last)
+}
+
+/// Whether this is koorde's own answer to a PURGE. One that only came through koorde, or from a server
+/// that knows the method, has purged nothing of the cluster's.
+pub(crate) fn is_purged(status: StatusCode, fields: &HeaderMap) -> bool {
+    let said = read(fields);
+    status.is_success() && matches!(said, Some(Said::Failure(word)) if word == "purged")
 }
 
 /// The same of one member alone: why koorde leaves a request to the app.

@@ -24,13 +24,13 @@ async fn origin() -> Origin {
     Origin::fixed(Duration::ZERO, fields, "from the origin").await
 }
 
-/// A server that writes down methods, targets and fields, and answers 204.
+/// A server that writes down methods, targets and fields, and answers as koorde does to a PURGE.
 async fn recorder() -> (Origin, Arc<Mutex<Vec<Request<()>>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let log = Arc::clone(&seen);
     let server = Origin::start(move |request| {
         log.lock().unwrap().push(request.map(|_| ()));
-        async { response(204, &[], "") }
+        async { response(204, &[("cache-status", "koorde; detail=purged")], "") }
     });
     (server.await, seen)
 }
@@ -103,6 +103,11 @@ async fn tenant_name_and_lifetime_go_to_the_sidecar_as_fields() {
     request
         .extensions_mut()
         .insert(Lifetime(Duration::from_millis(7900)));
+    // The caller's caller has no say in it.
+    for name in ["koorde-tenant", "koorde-purge"] {
+        let fields = request.headers_mut();
+        fields.insert(name, "hard".parse().unwrap());
+    }
     // The recorder is no koorde, and nobody is at a.example: only what was sent counts.
     let _ = tower::ServiceExt::oneshot(client, request).await;
     let seen = seen.lock().unwrap();
@@ -111,6 +116,7 @@ async fn tenant_name_and_lifetime_go_to_the_sidecar_as_fields() {
     assert_eq!(fields["koorde-tenant"], "team-a");
     assert_eq!(fields["koorde-stored-as"], "http://a.example/");
     assert_eq!(fields["koorde-lifetime"], "7");
+    assert!(!fields.contains_key("koorde-purge"));
 }
 
 #[tokio::test]
@@ -165,6 +171,36 @@ async fn a_purge_that_cannot_be_made_says_why() {
         matches!(error, PurgeError::Refused(StatusCode::UNAUTHORIZED)),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn somebody_elses_answer_to_a_purge_confirms_nothing() {
+    let origin = origin().await;
+    for answer in [
+        &b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\ncache-status: koorde; fwd=method\r\ncontent-length: 0\r\n\r\n",
+    ] {
+        let (client, events) = client(&raw(Some(answer)).await);
+        let purge = Purge::url(origin.url("/").parse().unwrap());
+        let purged = client.purge(&purge).await;
+        assert!(matches!(purged, Err(PurgeError::Unreachable)));
+        send(&client, request(Method::POST, &origin.url("/"))).await;
+        let events = events.lock().unwrap();
+        assert_eq!(events[..], [Event::Invalidated { confirmed: false }]);
+    }
+}
+
+#[tokio::test]
+async fn a_path_with_dots_is_never_written_behind_the_sidecars() {
+    let (origin, (server, seen)) = (origin().await, recorder().await);
+    let (client, _) = client(&format!("http://{}", server.address()));
+    let url = origin.url("/a/../../evil.example/x");
+    for method in [Method::GET, Method::POST] {
+        assert_eq!(send(&client, request(method, &url)).await.said(), None);
+    }
+    let purged = client.purge(&Purge::url(url.parse().unwrap())).await;
+    assert!(matches!(purged, Err(PurgeError::Malformed("URL"))));
+    assert!(seen.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

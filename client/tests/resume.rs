@@ -53,6 +53,33 @@ async fn another_body_is_never_glued_on() {
 }
 
 #[tokio::test]
+async fn a_length_or_a_date_alone_does_not_tell_two_versions_apart() {
+    for field in [
+        "last-modified: Mon, 01 Jan 2024 00:00:00 GMT",
+        "etag: W/\"1\"",
+    ] {
+        for (read, goes_on) in [("01234", false), ("", true)] {
+            let text = format!(
+                "HTTP/1.1 200 OK\r\ncache-status: koorde; hit\r\n{field}\r\n\
+                 content-length: 10\r\n\r\n{read}"
+            );
+            let (name, value) = field.split_once(": ").unwrap();
+            let fields: &[_] = Box::leak(Box::new([(name, value)]));
+            let origin =
+                Origin::start(move |_| async move { response(200, fields, "0123456789") }).await;
+            let (client, _) = client(&raw(Some(Box::leak(text.into_boxed_str()).as_bytes())).await);
+            let response = client.oneshot(get(&origin.url("/"))).await.expect("a head");
+            let is_whole = response.into_body().collect().await.is_ok();
+            assert_eq!(
+                (is_whole, origin.count("/")),
+                (goes_on, goes_on.into()),
+                "{field} {read:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_of_which_nothing_tells_two_versions_apart_does_not_go_on() {
     const CHUNKED: &[u8] = b"HTTP/1.1 200 OK\r\ncache-status: koorde; hit\r\n\
         transfer-encoding: chunked\r\n\r\n5\r\n01234\r\n";

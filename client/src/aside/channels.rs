@@ -2,13 +2,13 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 
 use tonic::transport::{Channel, Endpoint};
 
 /// Calls on one connection: below the streams that a sidecar allows one (`http.max_streams`, 128).
-const CALLS: usize = 100;
+pub(crate) const CALLS: u32 = 100;
 /// Connections, at most.
 const CONNECTIONS: usize = 16;
 
@@ -22,12 +22,12 @@ pub(crate) struct Channels {
 #[derive(Clone, Debug)]
 struct Open {
     channel: Channel,
-    calls: Arc<AtomicUsize>,
+    calls: Arc<AtomicU32>,
 }
 
 /// One call's place on a connection.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place(Arc<AtomicU32>);
 
 impl Channels {
     pub(crate) fn new(endpoint: Endpoint) -> Self {
@@ -52,7 +52,7 @@ impl Channels {
             return None;
         }
         let channel = self.endpoint.connect_lazy();
-        let calls = Arc::new(AtomicUsize::new(0));
+        let calls = Arc::new(AtomicU32::new(0));
         let place = Place::take(&calls);
         open.push(Open {
             channel: channel.clone(),
@@ -60,10 +60,17 @@ impl Channels {
         });
         place.map(|place| (channel, place))
     }
+
+    /// A call failed on the way: the next opens a connection of its own. That of a runtime that has
+    /// ended never works again, and the layer may be used in another.
+    pub(crate) fn forget(&self, place: &Place) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|connection| !Arc::ptr_eq(&connection.calls, &place.0));
+    }
 }
 
 impl Place {
-    fn take(calls: &Arc<AtomicUsize>) -> Option<Self> {
+    fn take(calls: &Arc<AtomicU32>) -> Option<Self> {
         let one_more = |calls| (calls < CALLS).then_some(calls + 1);
         let taken = calls.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more);
         taken.is_ok().then(|| Self(Arc::clone(calls)))
@@ -83,7 +90,7 @@ mod tests {
     #[tokio::test]
     async fn there_is_room_for_so_many_calls_and_again_when_they_end() {
         let channels = Channels::new(Endpoint::from_static("http://127.0.0.1:9"));
-        let mut places: Vec<_> = (0..CALLS * CONNECTIONS)
+        let mut places: Vec<_> = (0..CALLS as usize * CONNECTIONS)
             .map(|_| channels.place().expect("room").1)
             .collect();
         assert!(channels.place().is_none());

@@ -94,6 +94,8 @@ type Decided = oneshot::Sender<Decision>;
 /// What is asked for.
 pub(crate) struct Asking<'a> {
     pub(crate) parts: &'a Parts,
+    /// As koorde is to know them.
+    pub(crate) fields: HeaderMap,
     pub(crate) target: &'a Uri,
     pub(crate) stored_as: Option<Uri>,
     pub(crate) tenant: Option<&'a HeaderValue>,
@@ -195,6 +197,7 @@ where
 {
     let asked = aside.ask(Asking {
         parts: &parts,
+        fields: shared.policy.asked_fields(&parts),
         target: &target,
         stored_as: shared.policy.name_of(&parts),
         tenant: shared.policy.tenant.as_ref(),
@@ -224,6 +227,7 @@ where
             }
             Ok(fetch.answer::<S, B, R>(response, service))
         }
+        Asked::Alone(_) if only_if_cached(&fetch.parts) => Ok(delegate::not_stored()),
         Asked::Alone(status) => {
             let request = Request::from_parts(fetch.parts.clone(), B::default());
             let response = service.call(request).await?;
@@ -268,7 +272,8 @@ impl Fetch {
         };
         let (head, body) = response.into_parts();
         let is_validation = head.status == StatusCode::NOT_MODIFIED && is_conditional;
-        let may_stand_in = head.status.is_server_error() && is_conditional;
+        // What is stored may have no validator, and stand in all the same (RFC 5861 §4).
+        let may_stand_in = head.status.is_server_error();
         let (body, decision) = self.put(held, &head, body);
         if is_validation || may_stand_in {
             let patience = if is_validation {
@@ -369,7 +374,8 @@ impl Fetch {
             return self.said(Response::from_parts(head, Body::boxed(body)), status);
         }
         let (shared, parts) = (Arc::clone(&self.shared), self.parts.clone());
-        let guard = Guard::new::<S, B>(&head, service, shared, parts);
+        // A clone: the ready one would keep its place for as long as the body is read.
+        let guard = Guard::new::<S, B>(&head, service.clone(), shared, parts);
         self.said(
             Response::from_parts(head, Body::boxed_guarded(body, guard)),
             status,

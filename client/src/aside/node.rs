@@ -2,7 +2,7 @@
 
 use std::{fmt, future::poll_fn, time::Duration};
 
-use http::{Response, Uri, header, response};
+use http::{Response, Uri, response};
 use http_body_util::BodyExt;
 use libkoorde::{
     Aside, FetchError, Kind, NotWanted, Overrides, PurgeRequest, Put, PutBody, Request,
@@ -13,10 +13,7 @@ use super::{
     Asked, Asking, Decided, Decision, Held, HeldKind,
     tee::{Piece, Pieces},
 };
-use crate::{
-    Purge, PurgeError, Reason, Receipt, body::Boxed, layer::Shared, policy::only_if_cached,
-    purge::Scope, status,
-};
+use crate::{Purge, PurgeError, Reason, Receipt, body::Boxed, layer::Shared, purge::Scope, status};
 
 /// The node that the app has started.
 #[derive(Clone)]
@@ -128,11 +125,7 @@ fn boxed(response: Response<libkoorde::Body>) -> Response<Boxed> {
 /// None if the target is one that no node would fetch.
 fn request(asking: &Asking<'_>) -> Option<Request> {
     let target = Target::parse(&asking.target.to_string()).ok()?;
-    let mut fields = asking.parts.headers.clone();
-    if only_if_cached(asking.parts) {
-        let only = http::HeaderValue::from_static("only-if-cached");
-        fields.append(header::CACHE_CONTROL, only);
-    }
+    let fields = asking.fields.clone();
     let tenant = asking.tenant.and_then(|tenant| tenant.to_str().ok());
     let name = asking.stored_as.as_ref().map(Uri::to_string);
     let overrides = Overrides::new(

@@ -14,21 +14,29 @@ use http_body::Frame;
 use koorde_proto::cache::v1::{
     self as wire, cache_client::CacheClient, lease_reply, purge_request, put_reply, put_request,
 };
+use tokio::time::timeout;
 use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming, metadata::MetadataMap, transport::Endpoint};
 
 use super::{
     Asked, Asking, Decided, Decision, Held, HeldKind,
-    channels::{Channels, Place},
+    channels::{CALLS, Channels, Place},
     tee::{Piece, Pieces},
 };
 use crate::{
     BodyError, InvalidSetting, Purge, PurgeError, Reason, Receipt, body::Boxed, layer::Shared,
-    policy::only_if_cached, purge::Scope, status,
+    purge::Scope, status,
 };
 
-/// How long a connect may take, and the answer to the question whether the sidecar is alive.
-const ALIVE: Duration = Duration::from_millis(250);
+/// How long a connect may take.
+const CONNECT: Duration = Duration::from_millis(250);
+/// How long the answer to the question whether the sidecar is alive may take. All calls of a
+/// connection end with it: longer than a machine that is busy for a moment needs.
+const ALIVE: Duration = Duration::from_secs(2);
+/// Bytes of one body that may be under way unread. A connection has room for that of all its calls:
+/// bodies that nobody reads never hold up the answers of others.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = STREAM_WINDOW * CALLS;
 
 /// The sidecar's gRPC service, on the listener where it speaks HTTP.
 #[derive(Clone)]
@@ -37,6 +45,8 @@ pub(crate) struct Sidecar {
     leases: Arc<Channels>,
     /// For what they wait for, a Put, and for purges.
     puts: Arc<Channels>,
+    /// How long the first reply may take once there is a head: it goes out together with that.
+    patience: Duration,
 }
 
 /// The replies of one call; open as long as the lease is held.
@@ -64,13 +74,16 @@ impl Sidecar {
         }
         let uri = Endpoint::from_shared(endpoint.to_owned()).map_err(|_| wrong("not a URL"))?;
         let endpoint = uri
-            .connect_timeout(ALIVE)
+            .connect_timeout(CONNECT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .http2_keep_alive_interval(patience)
             .keep_alive_timeout(ALIVE)
             .tcp_nodelay(true);
         Ok(Self {
             leases: Arc::new(Channels::new(endpoint.clone())),
             puts: Arc::new(Channels::new(endpoint)),
+            patience,
         })
     }
 
@@ -84,13 +97,21 @@ impl Sidecar {
         let replies = match client.lease(request).await {
             Ok(replies) => replies,
             Err(status) if status.code() == Code::NotFound => return Ok(Asked::NotStored),
-            Err(status) => return Err(reason(&status)),
+            Err(status) => {
+                let why = reason(&status);
+                if why == Reason::Unreachable {
+                    self.leases.forget(&place);
+                }
+                return Err(why);
+            }
         };
         let replies = Arc::new(Mutex::new(Call {
             replies: replies.into_inner(),
             _place: place,
         }));
-        match next(&replies).await.map_err(|status| reason(&status))? {
+        let first = timeout(self.patience, next(&replies)).await;
+        let first = first.map_err(|_elapsed| Reason::Unresponsive)?;
+        match first.map_err(|status| reason(&status))? {
             Some(lease_reply::Part::Granted(granted)) => {
                 let renews = granted.renews;
                 let held = held(granted, Arc::clone(&self.puts), Arc::clone(&replies));
@@ -103,9 +124,6 @@ impl Sidecar {
             Some(lease_reply::Part::Head(head)) => {
                 let response = response(head, replies).ok_or(Reason::NotKoorde)?;
                 Ok(Asked::Answer(response, None))
-            }
-            Some(lease_reply::Part::Alone(_)) if only_if_cached(asking.parts) => {
-                Ok(Asked::NotStored)
             }
             Some(lease_reply::Part::Alone(alone)) => {
                 Ok(Asked::Alone(status::of_member(&alone.cache_status)))
@@ -236,9 +254,16 @@ impl Lease {
 
 /// What became of a put; none if that is not known.
 async fn put(puts: &Channels, requests: Requests) -> Option<put_reply::Result> {
-    let (channel, _place) = puts.place()?;
-    let reply = CacheClient::new(channel).put(requests).await.ok()?;
-    Some(reply.into_inner().result())
+    let (channel, place) = puts.place()?;
+    match CacheClient::new(channel).put(requests).await {
+        Ok(reply) => Some(reply.into_inner().result()),
+        Err(status) => {
+            if reason(&status) == Reason::Unreachable {
+                puts.forget(&place);
+            }
+            None
+        }
+    }
 }
 
 /// A put: a head, pieces as they come with the sum of their bytes, an end.
@@ -371,24 +396,13 @@ fn target(asking: &Asking<'_>) -> wire::Target {
     wire::Target {
         method: asking.parts.method.to_string(),
         url: asking.target.to_string(),
-        fields: asked_fields(asking),
+        fields: fields(&asking.fields),
         tenant: tenant(asking.tenant),
         stored_as: asking
             .stored_as
             .as_ref()
             .map_or_else(String::new, Uri::to_string),
     }
-}
-
-fn asked_fields(asking: &Asking<'_>) -> Vec<wire::Field> {
-    let mut said = fields(&asking.parts.headers);
-    if only_if_cached(asking.parts) {
-        said.push(wire::Field {
-            name: "cache-control".to_owned(),
-            value: Bytes::from_static(b"only-if-cached"),
-        });
-    }
-    said
 }
 
 fn tenant(tenant: Option<&HeaderValue>) -> String {

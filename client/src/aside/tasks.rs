@@ -18,6 +18,11 @@ impl Default for Tasks {
 }
 
 impl Tasks {
+    #[cfg(test)]
+    pub(crate) fn under_way(&self) -> usize {
+        AT_ONCE - self.0.available_permits()
+    }
+
     /// Runs `task`, or drops it: without room, or outside of a runtime. Whether it runs.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> bool {
         let Ok(place) = Arc::clone(&self.0).try_acquire_owned() else {

@@ -39,7 +39,11 @@ pub(crate) enum Piece {
 
 /// Room for pieces that wait, shared by all puts of a layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<AtomicUsize>);
+pub(crate) struct Budget {
+    left: Arc<AtomicUsize>,
+    /// Bytes of one put, at most: one that is slow never takes the room of all others.
+    of_one: usize,
+}
 
 impl Default for Budget {
     fn default() -> Self {
@@ -49,31 +53,63 @@ impl Default for Budget {
 
 impl Budget {
     pub(crate) fn new(bytes: usize) -> Self {
-        Self(Arc::new(AtomicUsize::new(bytes)))
+        Self {
+            left: Arc::new(AtomicUsize::new(bytes)),
+            of_one: bytes / 4,
+        }
     }
 
     fn take(&self, bytes: usize) -> bool {
         let take = |left: usize| left.checked_sub(bytes);
-        self.0
+        self.left
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, take)
             .is_ok()
     }
 
     fn give(&self, bytes: usize) {
-        self.0.fetch_add(bytes, Ordering::AcqRel);
+        self.left.fetch_add(bytes, Ordering::AcqRel);
+    }
+}
+
+/// One put's room, its own and among all.
+#[derive(Clone, Debug)]
+struct Room {
+    own: Budget,
+    all: Budget,
+}
+
+impl Room {
+    fn take(&self, bytes: usize) -> bool {
+        if !self.own.take(bytes) {
+            return false;
+        }
+        let is_taken = self.all.take(bytes);
+        if !is_taken {
+            self.own.give(bytes);
+        }
+        is_taken
+    }
+
+    fn give(&self, bytes: usize) {
+        self.own.give(bytes);
+        self.all.give(bytes);
     }
 }
 
 /// A body on its way; bounded by the budget.
 pub(crate) fn channel(budget: &Budget) -> (Sink, Pieces) {
     let (sender, receiver) = mpsc::unbounded_channel();
+    let room = Room {
+        own: Budget::new(budget.of_one),
+        all: budget.clone(),
+    };
     let sink = Sink {
         pieces: sender,
-        budget: budget.clone(),
+        room: room.clone(),
     };
     let pieces = Pieces {
         pieces: receiver,
-        budget: budget.clone(),
+        room,
     };
     (sink, pieces)
 }
@@ -82,14 +118,14 @@ pub(crate) fn channel(budget: &Budget) -> (Sink, Pieces) {
 #[derive(Debug)]
 pub(crate) struct Sink {
     pieces: mpsc::UnboundedSender<Piece>,
-    budget: Budget,
+    room: Room,
 }
 
 /// The far end. Dropped: nobody needs the rest.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     pieces: mpsc::UnboundedReceiver<Piece>,
-    budget: Budget,
+    room: Room,
 }
 
 impl Sink {
@@ -98,11 +134,11 @@ impl Sink {
         while !data.is_empty() {
             let piece = data.split_to(data.len().min(PIECE));
             let cost = piece.len() + OVERHEAD;
-            if !self.budget.take(cost) {
+            if !self.room.take(cost) {
                 return false;
             }
             if self.pieces.send(Piece::Chunk(piece)).is_err() {
-                self.budget.give(cost);
+                self.room.give(cost);
                 return false;
             }
         }
@@ -118,7 +154,7 @@ impl Pieces {
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
         let piece = ready!(self.pieces.poll_recv(context));
         if let Some(Piece::Chunk(data)) = &piece {
-            self.budget.give(data.len() + OVERHEAD);
+            self.room.give(data.len() + OVERHEAD);
         }
         Poll::Ready(piece)
     }
@@ -129,7 +165,7 @@ impl Drop for Pieces {
         self.pieces.close();
         while let Ok(piece) = self.pieces.try_recv() {
             if let Piece::Chunk(data) = piece {
-                self.budget.give(data.len() + OVERHEAD);
+                self.room.give(data.len() + OVERHEAD);
             }
         }
     }
@@ -220,6 +256,10 @@ where
         let (Some(body), Some(sink)) = (self.body.take(), self.sink.take()) else {
             return;
         };
+        // Nobody needs the rest.
+        if sink.pieces.is_closed() {
+            return;
+        }
         if body.size_hint().lower() <= MOST {
             self.tasks.spawn(finish(body, sink));
         }
@@ -268,14 +308,14 @@ mod tests {
 
     #[tokio::test]
     async fn what_the_app_reads_is_put_whole() {
-        let budget = Budget::new(1 << 20);
+        let budget = Budget::new(4 << 20);
         let (sink, pieces) = channel(&budget);
         let body = Bytes::from(vec![7; 600 << 10]);
         let tee = Tee::new(Full::new(body.clone()), sink, Tasks::default());
         assert_eq!(tee.collect().await.unwrap().to_bytes(), body);
         let (put, whole) = drain(pieces).await;
         assert!(whole && put == body);
-        assert!(budget.take(1 << 20), "all room was given back");
+        assert!(budget.take(4 << 20), "all room was given back");
     }
 
     #[tokio::test]
@@ -306,5 +346,27 @@ mod tests {
         assert_eq!(tee.collect().await.unwrap().to_bytes(), body);
         assert!(!drain(pieces).await.1);
         assert!(budget.take(1000), "all room was given back");
+    }
+
+    #[test]
+    fn one_put_takes_no_more_than_a_quarter_of_the_room() {
+        let budget = Budget::new(4000);
+        let (slow, _unread) = channel(&budget);
+        assert!(slow.chunk(Bytes::from(vec![7; 900])));
+        assert!(!slow.chunk(Bytes::from(vec![7; 900])), "beyond its quarter");
+        for _ in 0..3 {
+            let (other, pieces) = channel(&budget);
+            assert!(other.chunk(Bytes::from(vec![7; 900])));
+            std::mem::forget(pieces);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_nobody_waits_for_is_not_read_on() {
+        let (sink, pieces) = channel(&Budget::default());
+        drop(pieces);
+        let tasks = Tasks::default();
+        drop(Tee::new(Full::new(Bytes::from("abc")), sink, tasks.clone()));
+        assert_eq!(tasks.under_way(), 0);
     }
 }

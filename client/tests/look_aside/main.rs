@@ -5,6 +5,7 @@
     reason = "tests start tasks of their own, and may panic"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
@@ -115,6 +116,8 @@ wherever!(
     a_server_caches_what_it_serves_for_the_host_that_it_is,
     a_body_that_breaks_off_at_the_origin_is_never_stored,
 );
+
+mod faults;
 
 async fn origin(delay: Duration) -> Origin {
     let fields = &[("cache-control", "max-age=60"), ("etag", "\"1\"")];
