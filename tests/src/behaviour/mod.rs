@@ -9,6 +9,7 @@
 pub mod client;
 pub mod judge;
 pub mod koorde;
+pub mod layer;
 pub mod model;
 pub mod origin;
 pub mod parse;

@@ -211,11 +211,16 @@ impl<'a> Stage<'a> {
         for (_, value) in &mut request.fields {
             *value = self.words.expand(value, |_| String::new());
         }
+        let path = format!("{}{}", self.words.path, request.suffix);
+        if let Some(app) = &self.target.app {
+            return app
+                .ask(&format!("http://{}{path}", self.origin.address), &request)
+                .await;
+        }
         // A different one for every request, the same in every run.
         let addresses = &self.target.addresses;
         let chance = (self.seed * 31 + number).wrapping_mul(0x9E37_79B9) >> 16;
         let address = addresses[chance % addresses.len()];
-        let path = format!("{}{}", self.words.path, request.suffix);
         let door = self.target.door;
         let (target, host) = door.request(self.origin.address, &path, address);
         client::ask(address, &target, &host, &request).await

@@ -90,7 +90,14 @@ pub struct Outage {
 pub async fn outage(program: &Path, mode: &str, times: Times) -> Outage {
     let fields = &[("cache-control", "max-age=600")];
     let origin = Origin::fixed(Duration::ZERO, fields, BODY).await;
-    let mut sidecars = Process::ring(3, &[]).await;
+    let addresses = addresses();
+    let mut sidecars = vec![sidecar(0, &[], Some(&addresses)).await];
+    for n in 1..3 {
+        sidecars.push(sidecar(n, &sidecars, None).await);
+    }
+    for sidecar in &sidecars {
+        sidecar.knows(3).await;
+    }
     let mut replica = Replica::start(program, "0", mode, &sidecars[0]);
     let lasts = times.before + times.dead + times.after;
     let (rate, keys, url) = (times.rate, times.keys, origin.url("/"));
@@ -103,8 +110,9 @@ pub async fn outage(program: &Path, mode: &str, times: Times) -> Outage {
     sidecars[0].wait().await;
     tokio::time::sleep(times.dead).await;
     let started = told.elapsed();
-    sidecars[0] = again(&sidecars).await;
+    let again = sidecar(0, &sidecars[1..], Some(&addresses)).await;
     let said = replica.said().await.expect("it lives");
+    drop(again);
     let samples = samples(&said);
     let (killed, started) = (micros(killed), micros(started));
     let all = |letters: &str| {
@@ -129,26 +137,22 @@ pub async fn outage(program: &Path, mode: &str, times: Times) -> Outage {
     }
 }
 
-/// The first sidecar anew, where it was.
-async fn again(sidecars: &[Process]) -> Process {
-    let seeds: Vec<_> = sidecars[1..].iter().map(|sidecar| sidecar.peer).collect();
-    let (http, admin, peer) = {
-        let old = &sidecars[0];
-        (
-            old.http.to_string(),
-            old.admin.to_string(),
-            old.peer.to_string(),
-        )
-    };
-    let flags = [
-        "--http.listen",
-        &http,
-        "--admin.listen",
-        &admin,
-        "--ring.listen",
-        &peer,
-    ];
-    Process::start("koorde-0", &seeds, &flags).await
+/// A sidecar that knows these; at any addresses, or these.
+async fn sidecar(n: usize, known: &[Process], addresses: Option<&[String; 3]>) -> Process {
+    let seeds: Vec<_> = known.iter().map(|sidecar| sidecar.peer).collect();
+    let names = ["--http.listen", "--admin.listen", "--ring.listen"];
+    let pairs = names.into_iter().zip(addresses.into_iter().flatten());
+    let flags: Vec<_> = pairs.flat_map(|(name, address)| [name, address]).collect();
+    Process::start(&format!("koorde-{n}"), &seeds, &flags).await
+}
+
+/// Free addresses that are still free in a minute: below those that the system gives to connections.
+fn addresses() -> [String; 3] {
+    let first = 10_000 + u16::try_from(std::process::id() % 10_000).unwrap_or_default();
+    let mut free = (first..32_000)
+        .map(|port| format!("127.0.0.1:{port}"))
+        .filter(|address| std::net::TcpListener::bind(address).is_ok());
+    std::array::from_fn(|_| free.next().expect("three free ports"))
 }
 
 fn samples(said: &serde_json::Value) -> Vec<Sample> {
