@@ -268,7 +268,8 @@ impl Fetch {
         };
         let (head, body) = response.into_parts();
         let is_validation = head.status == StatusCode::NOT_MODIFIED && is_conditional;
-        let may_stand_in = head.status.is_server_error() && is_conditional;
+        // What is stored may have no validator, and stand in all the same (RFC 5861 §4).
+        let may_stand_in = head.status.is_server_error();
         let (body, decision) = self.put(held, &head, body);
         if is_validation || may_stand_in {
             let patience = if is_validation {

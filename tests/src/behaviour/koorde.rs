@@ -73,7 +73,10 @@ impl Koorde {
 
 /// An app with the layer, in a mode that needs a sidecar.
 fn layered(mode: &str, sidecar: &Process) -> Result<Option<Layered>, String> {
-    let layer = || KoordeLayer::new(&format!("http://{}", sidecar.http));
+    // A sidecar that many stories keep busy is not dead.
+    let patience = Duration::from_secs(10);
+    let layer = KoordeLayer::new(&format!("http://{}", sidecar.http));
+    let layer = || layer.map(|layer| layer.patience(patience));
     let layer = match mode {
         "delegate" => layer(),
         "look-aside" => layer().and_then(KoordeLayer::look_aside),

@@ -7,6 +7,7 @@
 //! stories run at once, so that waiting for a response to become stale costs little.
 
 pub mod client;
+pub mod exceptions;
 pub mod judge;
 pub mod koorde;
 pub mod layer;

@@ -24,6 +24,8 @@ use crate::process::now;
 const AT_ONCE: usize = 128;
 /// Between requests that are sent together.
 const MOMENT: Duration = Duration::from_millis(60);
+/// How long what an app has read may take to be stored: that happens behind its back.
+const PUT: Duration = Duration::from_millis(300);
 /// How long a refresh behind the client's back may take to begin.
 const REFRESH: Duration = Duration::from_secs(3);
 /// How much longer than scripted a story may take before its ages prove nothing.
@@ -189,6 +191,9 @@ impl<'a> Stage<'a> {
         let responses = join_all(asking).await;
         if group.iter().any(expects_refresh) {
             self.refreshed(before).await;
+        }
+        if self.target.app.is_some() {
+            time::sleep(PUT).await;
         }
         let asked = self.with_play(|play| play.asked.clone());
         let mut wrong = Vec::new();

@@ -5,6 +5,7 @@
     reason = "tests start tasks of their own, and may panic"
 )]
 
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::{
@@ -97,6 +98,8 @@ macro_rules! wherever {
         }
     };
 }
+
+mod stale;
 
 wherever!(
     the_app_makes_the_request_once_and_everybody_finds_what_came,
