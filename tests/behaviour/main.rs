@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use koorde_tests::behaviour::{
     chosen,
+    exceptions::exceptions,
     koorde::Koorde,
     origin::Origin,
     parse, report,
     run::{Outcome, through, through_model},
+    tables,
 };
 
 fn assert_all(name: &str, outcomes: &[Outcome]) {
@@ -25,6 +27,46 @@ async fn play(door: &str) {
     let koorde = koorde.unwrap_or_else(|why| panic!("{why}"));
     let outcomes = through(&koorde.target, &origin, &chosen()).await;
     assert_all(&koorde.target.name, &outcomes);
+}
+
+/// The same through the layer of the client, where what exceptions.txt explains may fail.
+async fn play_mode(mode: &str) {
+    let origin = Arc::new(Origin::start().await);
+    let koorde = Koorde::start(mode, origin.address).await;
+    let koorde = koorde.unwrap_or_else(|why| panic!("{why}"));
+    let mut outcomes = through(&koorde.target, &origin, &chosen()).await;
+    println!("{}", report::summary(&koorde.target.name, &outcomes));
+    let exceptions = exceptions();
+    let is_explained = |o: &Outcome| exceptions.iter().any(|e| e.holds(mode, &o.story));
+    outcomes.retain(|outcome| !is_explained(outcome));
+    assert_all(
+        &format!("{} but for exceptions", koorde.target.name),
+        &outcomes,
+    );
+}
+
+#[test]
+fn each_exception_is_about_a_story() {
+    let stories: Vec<_> = tables().into_iter().flat_map(|t| t.stories).collect();
+    for exception in exceptions() {
+        let is_there = stories.iter().any(|story| exception.names(story));
+        assert!(is_there, "exceptions.txt:{}: no such story", exception.line);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layer_does_as_the_tables_say_in_delegate_mode() {
+    play_mode("delegate").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layer_does_as_the_tables_say_in_look_aside_mode() {
+    play_mode("look-aside").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_layer_does_as_the_tables_say_in_embedded_mode() {
+    play_mode("embedded").await;
 }
 
 #[test]

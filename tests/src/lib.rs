@@ -6,5 +6,6 @@ pub mod cluster;
 pub mod oracle;
 pub mod origin;
 pub mod process;
+pub mod replica;
 pub mod rules;
 pub mod sim;

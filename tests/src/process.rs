@@ -74,7 +74,7 @@ pub fn binary() -> PathBuf {
 
 impl Process {
     /// Starts a node that may fetch from loopback and knows these peers, and waits until it has
-    /// bound its addresses. `flags` come last, so they win.
+    /// bound its addresses: any, unless `flags` say which.
     pub async fn start(name: &str, seeds: &[SocketAddr], flags: &[&str]) -> Self {
         let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
         let mut command = Command::new(binary());
@@ -88,7 +88,9 @@ impl Process {
             "json",
         ]);
         for listen in ["--http.listen", "--admin.listen", "--ring.listen"] {
-            command.args([listen, "127.0.0.1:0"]);
+            if !flags.contains(&listen) {
+                command.args([listen, "127.0.0.1:0"]);
+            }
         }
         command.args([
             "--shutdown.delay",

@@ -99,6 +99,8 @@ macro_rules! wherever {
     };
 }
 
+mod stale;
+
 wherever!(
     the_app_makes_the_request_once_and_everybody_finds_what_came,
     three_hundred_who_ask_at_once_cost_one_request,

@@ -374,7 +374,7 @@ impl Inner {
     }
 
     /// Whether a miss goes to the origin with its client's conditions (RFC 9111 §4.3.2).
-    fn passes_condition(&self, miss: &Miss) -> bool {
+    pub(crate) fn passes_condition(&self, miss: &Miss) -> bool {
         let fields = &miss.request.fields;
         let is_conditional = fields.contains_key(header::IF_NONE_MATCH)
             || fields.contains_key(header::IF_MODIFIED_SINCE);

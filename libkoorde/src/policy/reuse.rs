@@ -67,7 +67,7 @@ pub fn decide<'a>(
 /// Requests that only the origin can answer: with a body, or with a condition
 /// that is "not applicable to a cache" (RFC 9111 §4.3.2) but that the
 /// client relies on.
-fn is_bypass(fields: &HeaderMap) -> bool {
+pub(crate) fn is_bypass(fields: &HeaderMap) -> bool {
     has_body(fields)
         || fields.contains_key(header::IF_MATCH)
         || fields.contains_key(header::IF_UNMODIFIED_SINCE)

@@ -1,14 +1,24 @@
-//! koorde in each of its doors: real processes.
+//! koorde in each of its doors, and behind the layer in each of its modes: real processes, and a node
+//! in this one.
 
-use std::{io::Write, net::SocketAddr, path::PathBuf};
+use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
+use http::HeaderName;
+use koorde_client::KoordeLayer;
+use libkoorde::{Config, Metrics, Node};
 use tokio::task::JoinSet;
 
-use super::target::{Door, HOST, Target};
+use super::{
+    layer::Layered,
+    target::{Door, HOST, Target},
+};
 use crate::process::Process;
 
 /// Every way to koorde that the stories go.
 pub const DOORS: [&str; 5] = ["cache", "reverse", "forward", "path", "ring"];
+
+/// Every mode of the client's layer that the stories go through.
+pub const MODES: [&str; 3] = ["delegate", "look-aside", "embedded"];
 
 /// One or more running processes and how to ask them. They end when dropped.
 #[derive(Debug)]
@@ -19,11 +29,14 @@ pub struct Koorde {
 }
 
 impl Koorde {
-    /// Starts what one of the [`DOORS`] needs.
+    /// Starts what one of the [`DOORS`] or [`MODES`] needs.
     ///
     /// # Errors
     /// Why it does not start; the first lines of its log are on standard error.
     pub async fn start(door: &str, origin: SocketAddr) -> Result<Self, String> {
+        if door == "embedded" {
+            return embedded().await;
+        }
         let n = if door == "ring" { 5 } else { 1 };
         let config = config(door, origin).map_err(|error| error.to_string())?;
         // A task of its own, because a process that does not start is a panic in there.
@@ -40,11 +53,12 @@ impl Koorde {
             _ => return Err(format!("koorde did not start for the door {door:?}")),
         };
         let target = Target {
+            app: layered(door, &processes[0])?,
             name: format!("koorde {door}"),
             addresses: processes.iter().map(|process| process.http).collect(),
             door: match door {
                 "reverse" => Door::Reverse,
-                "forward" => Door::Forward,
+                "forward" | "delegate" | "look-aside" => Door::Forward,
                 "path" => Door::Path,
                 _ => Door::Query,
             },
@@ -55,6 +69,44 @@ impl Koorde {
             _processes: processes,
         })
     }
+}
+
+/// An app with the layer, in a mode that needs a sidecar.
+fn layered(mode: &str, sidecar: &Process) -> Result<Option<Layered>, String> {
+    // A sidecar that many stories keep busy is not dead.
+    let patience = Duration::from_secs(10);
+    let layer = KoordeLayer::new(&format!("http://{}", sidecar.http));
+    let layer = || layer.map(|layer| layer.patience(patience));
+    let layer = match mode {
+        "delegate" => layer(),
+        "look-aside" => layer().and_then(KoordeLayer::look_aside),
+        _ => return Ok(None),
+    };
+    let layer = layer.map_err(|error| error.to_string())?;
+    Ok(Some(Layered::new(&layer)))
+}
+
+/// An app that is a node itself, in this process. It may reach nobody: its app does.
+async fn embedded() -> Result<Koorde, String> {
+    let mut config = Config::default();
+    config.node.name = "app".to_owned();
+    config.ring.listen = ([127, 0, 0, 1], 0).into();
+    config.cache.targets = vec![HeaderName::from_static("cdn-cache-control")];
+    let metrics = Metrics::new(&mut Default::default());
+    let node = Node::start(config, metrics, Default::default()).await;
+    let node = node.map_err(|error| error.to_string())?;
+    while !node.is_ready() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let target = Target {
+        name: "koorde embedded".to_owned(),
+        addresses: Vec::new(),
+        door: Door::Forward,
+        is_koorde: true,
+        app: Some(Layered::new(&KoordeLayer::embedded(node))),
+    };
+    let _processes = Vec::new();
+    Ok(Koorde { target, _processes })
 }
 
 /// A configuration file such as an operator writes.

@@ -7,8 +7,10 @@
 //! stories run at once, so that waiting for a response to become stale costs little.
 
 pub mod client;
+pub mod exceptions;
 pub mod judge;
 pub mod koorde;
+pub mod layer;
 pub mod model;
 pub mod origin;
 pub mod parse;

@@ -111,6 +111,7 @@ impl Peer {
                 addresses: vec![address],
                 door: Door::Reverse,
                 is_koorde: false,
+                app: None,
             },
             _child: child,
             folder,

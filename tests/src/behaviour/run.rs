@@ -24,6 +24,8 @@ use crate::process::now;
 const AT_ONCE: usize = 128;
 /// Between requests that are sent together.
 const MOMENT: Duration = Duration::from_millis(60);
+/// How long what an app has read may take to be stored: that happens behind its back.
+const PUT: Duration = Duration::from_millis(300);
 /// How long a refresh behind the client's back may take to begin.
 const REFRESH: Duration = Duration::from_secs(3);
 /// How much longer than scripted a story may take before its ages prove nothing.
@@ -190,6 +192,9 @@ impl<'a> Stage<'a> {
         if group.iter().any(expects_refresh) {
             self.refreshed(before).await;
         }
+        if self.target.app.is_some() {
+            time::sleep(PUT).await;
+        }
         let asked = self.with_play(|play| play.asked.clone());
         let mut wrong = Vec::new();
         for (exchange, response) in group.iter().zip(&responses) {
@@ -211,11 +216,16 @@ impl<'a> Stage<'a> {
         for (_, value) in &mut request.fields {
             *value = self.words.expand(value, |_| String::new());
         }
+        let path = format!("{}{}", self.words.path, request.suffix);
+        if let Some(app) = &self.target.app {
+            return app
+                .ask(&format!("http://{}{path}", self.origin.address), &request)
+                .await;
+        }
         // A different one for every request, the same in every run.
         let addresses = &self.target.addresses;
         let chance = (self.seed * 31 + number).wrapping_mul(0x9E37_79B9) >> 16;
         let address = addresses[chance % addresses.len()];
-        let path = format!("{}{}", self.words.path, request.suffix);
         let door = self.target.door;
         let (target, host) = door.request(self.origin.address, &path, address);
         client::ask(address, &target, &host, &request).await

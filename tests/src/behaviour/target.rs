@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use super::layer::Layered;
+
 /// A running cache.
 #[derive(Clone, Debug)]
 pub struct Target {
@@ -13,6 +15,8 @@ pub struct Target {
     pub door: Door,
     /// Whether koorde's own promises count.
     pub is_koorde: bool,
+    /// The app that asks, if it is one with the layer; then nothing is asked at `addresses`.
+    pub app: Option<Layered>,
 }
 
 /// How the URL of a story becomes a request-target.

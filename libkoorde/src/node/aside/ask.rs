@@ -21,6 +21,7 @@ use crate::{
     policy::{
         Forward, Member,
         fields::{cache_control::RequestDirectives, connection},
+        reuse,
     },
 };
 
@@ -78,6 +79,7 @@ impl Inner {
         }
         let no_store = RequestDirectives::read(&request.fields).no_store;
         let is_out = no_store
+            || reuse::is_bypass(&request.fields)
             || route.bypass.applies(&request.target, &request.fields)
             || route.slice.is_some();
         is_out.then_some(Forward::Bypass)
@@ -111,10 +113,8 @@ impl Inner {
     }
 
     async fn wait_or_lead(self: &Arc<Self>, mut miss: Miss) -> Result<Asked, FetchError> {
-        let may_wait = self.may_wait(&miss);
         for _ in 0..ROUNDS {
-            let seat = may_wait.then(|| self.sit(&miss)).flatten();
-            let Some((seat, mut granted)) = seat else {
+            let Some((seat, mut granted)) = self.sit(&miss) else {
                 break;
             };
             let head = tokio::select! {
@@ -155,14 +155,14 @@ impl Inner {
     }
 
     /// A place in the flight of a miss, and where the lease comes out if it leads. Where waiting is in
-    /// vain, but what comes may be stored, or where its first bytes have passed already, a flight of
-    /// its own; none where not even that.
+    /// vain, but what comes may be stored, or where its first bytes have passed already, or for who
+    /// insists on the origin, a flight of its own; none where not even that.
     fn sit(self: &Arc<Self>, miss: &Miss) -> Option<(Seat, oneshot::Receiver<Granted>)> {
         let key = self.flight(miss);
-        if self.memo.is_hopeless(&key) {
+        if self.memo.is_hopeless(&key) || self.passes_condition(miss) {
             return None;
         }
-        if !self.memo.is_uncacheable(&key) {
+        if self.may_wait(miss) && !self.memo.is_uncacheable(&key) {
             let (lender, granted) = Lender::new(false);
             if let Some(seat) = self.join(miss, Some(lender)) {
                 return Some((seat, granted));

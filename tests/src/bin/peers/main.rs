@@ -2,14 +2,14 @@
 //! of the same origin, and prints a Markdown table.
 //!
 //! `peers [--install] [--only NAME,…] [--failures NAME]`; names: koorde (in its reverse door), each
-//! `koorde DOOR`, model, nginx, varnish, squid. `$BEHAVIOUR` chooses stories by a part of their
+//! `koorde DOOR` or mode of the layer, model, nginx, varnish, squid. `$BEHAVIOUR` chooses stories by a part of their
 //! title, or a table.
 
 use std::{process::ExitCode, sync::Arc};
 
 use koorde_tests::behaviour::{
     self, Story,
-    koorde::{DOORS, Koorde},
+    koorde::{DOORS, Koorde, MODES},
     origin::Origin,
     peers::PEERS,
     report,
@@ -106,8 +106,9 @@ async fn play(name: &str, stories: &[Story]) -> Result<Vec<Outcome>, String> {
         _ => name.strip_prefix("koorde "),
     };
     if let Some(door) = door {
-        if !DOORS.contains(&door) {
-            return Err(format!("no such door; there is {}", DOORS.join(", ")));
+        if !DOORS.contains(&door) && !MODES.contains(&door) {
+            let (doors, modes) = (DOORS.join(", "), MODES.join(", "));
+            return Err(format!("no such door; there is {doors}, {modes}"));
         }
         let koorde = Koorde::start(door, origin.address).await?;
         return Ok(through(&koorde.target, &origin, stories).await);
