@@ -30,7 +30,7 @@ def helm(which, *arguments, values=None):
     if values is not None:
         command += ["--values", "-"]
     return subprocess.run(
-        command, input=values and yaml.safe_dump(values), env=home, capture_output=True, text=True, timeout=120
+        command, input=None if values is None else yaml.safe_dump(values), env=home, capture_output=True, text=True, timeout=120
     )
 
 
@@ -93,7 +93,7 @@ def node(documents):
 
 def config(documents):
     """The node's configuration, parsed."""
-    maps = [d for d in documents if d["kind"] == "ConfigMap" and "koorde.yaml" in d["data"]]
+    maps = [d for d in documents if d["kind"] == "ConfigMap" and "koorde.yaml" in d.get("data", {})]
     assert len(maps) == 1
     return yaml.safe_load(maps[0]["data"]["koorde.yaml"])
 
