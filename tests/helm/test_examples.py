@@ -9,8 +9,10 @@ import subprocess
 
 import pytest
 import yaml
+from yamllint import linter
 
 import chart
+from test_render import TIDY
 
 EKS = chart.ROOT / "examples" / "eks"
 
@@ -231,6 +233,14 @@ def test_scripts_are_clean():
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_policies_are_json_and_the_rest_is_tidy_yaml():
+    for path in EKS.glob("iam/*.json"):
+        assert json.loads(path.read_text())["Version"] == "2012-10-17", path.name
+    for path in [*EKS.glob("*.yaml"), *EKS.glob("kustomize/*.yaml")]:
+        found = list(linter.run(path.read_text(), TIDY))
+        assert not found, f"{path.name}: " + "\n".join(map(str, found))
+
+
 def test_kustomize_takes_the_rendered_chart(tmp_path):
     folder = tmp_path / "examples" / "eks" / "kustomize"
     shutil.copytree(EKS / "kustomize", folder)
@@ -272,7 +282,7 @@ def test_every_manifest_of_before_has_a_successor_that_exists():
     found = {row[0].strip("`"): row[1] for row in rows((EKS / "README.md").read_text(), "What became of each manifest")}
     assert list(found) == SEED
     for before, now in found.items():
-        paths = re.findall(r"`([^`]+)`", now)
+        paths = re.findall(r"`([^`]+/[^`]+)`", now)
         assert paths, before
         for path in paths:
             assert (chart.ROOT / path).exists(), f"{before}: {path} is not there"

@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import tarfile
 
 import pytest
 import yaml
@@ -111,4 +112,20 @@ def test_values_and_metadata_are_tidy_yaml():
     for path in [chart.CHART / "values.yaml", chart.CHART / "Chart.yaml", *chart.CHART.glob("ci/*.yaml")]:
         found = list(linter.run(path.read_text(), TIDY))
         assert not found, f"{path.name}: " + "\n".join(map(str, found))
-    assert yaml.safe_load((chart.CHART / "Chart.yaml").read_text())["kubeVersion"] == ">=1.29.0-0"
+
+
+def test_the_charts_metadata_is_what_it_says(tmp_path):
+    metadata = yaml.safe_load((chart.CHART / "Chart.yaml").read_text())
+    assert metadata["kubeVersion"] == ">=1.29.0-0"
+    (image,) = yaml.safe_load(metadata["annotations"]["artifacthub.io/images"])
+    assert image["image"] == f"ghcr.io/koorde/koorde:{metadata['appVersion']}"
+    assert chart.node(chart.documents())["image"] == image["image"]
+    for key in ("links", "changes"):
+        assert yaml.safe_load(metadata["annotations"][f"artifacthub.io/{key}"])
+    assert (chart.CHART / "LICENSE").read_text() == (chart.ROOT / "LICENSE").read_text()
+    done = chart.helm("Helm 4", "package", str(chart.CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / f"koorde-{metadata['version']}.tgz") as package:
+        names = package.getnames()
+    assert "koorde/values.schema.json" in names and "koorde/dashboards/koorde.json" in names
+    assert not [name for name in names if "/ci/" in name]
