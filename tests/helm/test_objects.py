@@ -377,6 +377,12 @@ def test_ports_that_the_configuration_names_are_reached():
     assert lets("secured", "Egress", "10.0.0.1", 12345)
 
 
+def test_origins_in_the_cluster_are_reached_on_their_own_port_once_they_are_allowed():
+    app = {"namespace": "shop", "labels": {"app": "api"}}
+    assert lets("everything", "Egress", app, 8123) and lets("monitoring", "Egress", app, 4318)
+    assert not lets("default", "Egress", app, 8123)
+
+
 def test_the_notes_say_what_to_do_next():
     done = chart.helm(
         "Helm 4", "install", "koorde", str(chart.CHART), "--namespace", "web", "--dry-run=client",

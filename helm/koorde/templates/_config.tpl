@@ -73,6 +73,13 @@
 {{- $ports | uniq | toJson -}}
 {{- end -}}
 
+{{/* Whether the configuration names origins or a collector that may be in the cluster. */}}
+{{- define "koorde.reachesInwards" -}}
+{{- $egress := .Values.config.egress | default dict -}}
+{{- $telemetry := .Values.config.telemetry | default dict -}}
+{{- if or $egress.allow .Values.config.upstreams $telemetry.otlp_endpoint -}}yes{{- end -}}
+{{- end -}}
+
 {{/* What the HTTP listener speaks. */}}
 {{- define "koorde.scheme" -}}
 {{- if .Values.tls.existingSecret -}}https{{- else -}}http{{- end -}}
