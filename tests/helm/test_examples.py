@@ -1,7 +1,9 @@
 """examples/eks: the scripts against programs that only record how they are called. Nothing of this has run on AWS."""
 
+import contextlib
 import json
 import os
+import pty
 import re
 import shlex
 import shutil
@@ -182,6 +184,34 @@ def test_without_a_terminal_destroy_asks_for_yes_and_does_nothing(cloud):
     done, calls = cloud.run("destroy.sh")
     assert (done.returncode, calls) == (2, [])
     assert done.stderr == "destroy.sh: --yes is needed where there is no terminal to ask at\n"
+
+
+def at_a_terminal(cloud, script, answer):
+    """Runs a script at a terminal and answers its question: the calls it made."""
+    master, terminal = pty.openpty()
+    env = {"PATH": f"{cloud.folder}/bin:/usr/bin:/bin", "STATE": str(cloud.folder), "HOME": "/nonexistent"}
+    (cloud.folder / "calls").write_text("")
+    os.write(master, f"{answer}\n".encode())
+    process = subprocess.Popen(
+        [str(EKS / script), "--region", "eu-central-1"], env=env, stdin=terminal, stderr=terminal, stdout=subprocess.DEVNULL
+    )
+    os.close(terminal)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a terminal ends whose other side is closed
+        while chunk := os.read(master, 4096):
+            shown += chunk
+    os.close(master)
+    return process.wait(60), shown.decode(), (cloud.folder / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("script", ["deploy.sh", "destroy.sh"])
+def test_at_a_terminal_it_asks_first(cloud, script):
+    if script == "destroy.sh":
+        cloud.run("deploy.sh")
+    status, shown, calls = at_a_terminal(cloud, script, "n")
+    assert status == 1 and "Go on? [y/N]" in shown and "Nothing was done." in shown and changes(calls) == []
+    status, shown, calls = at_a_terminal(cloud, script, "y")
+    assert status == 0 and changes(calls), shown
 
 
 @pytest.mark.parametrize("script", ["deploy.sh", "destroy.sh"])
