@@ -12,7 +12,7 @@ use crate::http::{
 mod purge;
 mod token;
 
-pub(crate) use purge::{method as purge_method, purge};
+pub(crate) use purge::{may_purge, method as purge_method, purge};
 pub use token::{Token, TokenError};
 
 /// `/debug/explain?url=`: why the next request for a URL would be a hit or a miss. The request's own

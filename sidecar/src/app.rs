@@ -6,7 +6,7 @@ use std::{
 };
 
 use http::HeaderValue;
-use libkoorde::{Gateway, Node, StartError, metrics::Metrics};
+use libkoorde::{CacheService, Gateway, Node, StartError, metrics::Metrics};
 use prometheus_client::{metrics::info::Info, registry::Registry};
 use tokio::{
     sync::{Semaphore, watch},
@@ -120,6 +120,7 @@ impl App {
             propagation: telemetry.propagation(),
             token,
             gateway: Gateway::new(&settings.config()).map_err(AppError::Settings)?,
+            look_aside: CacheService::new(&node, settings.http.max_look_aside),
             tunnels: Arc::new(Semaphore::new(settings.http.max_tunnels)),
             http: settings.http.clone(),
         });

@@ -21,6 +21,8 @@ pub mod fuzzing;
 mod head;
 mod interim;
 mod listener;
+mod location;
+mod look_aside;
 mod metered;
 mod metrics;
 mod paths;

@@ -23,7 +23,7 @@ mod load;
 mod process;
 
 pub use error::SettingsError;
-pub use http::{HttpSettings, TlsSettings};
+pub use http::{HttpSettings, LookAside, TlsSettings};
 pub use keys::markdown_table;
 pub use load::{Effective, Loaded, Source, load, load_from};
 pub use process::{AdminSettings, LogFormat, LogSettings, ShutdownSettings, TelemetrySettings};

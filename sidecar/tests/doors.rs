@@ -454,3 +454,34 @@ async fn a_body_that_nobody_reads_is_drained_or_ends_its_connection() {
     assert_eq!(text.matches("HTTP/1.1 ").count(), 1, "{text}");
     app.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_relative_location_leads_to_its_own_host_and_not_to_ours() {
+    let origin = Echo::start().await;
+    let app = app(&origin, |_| ()).await;
+    let (address, url) = (app.addresses().http, origin.url("/moved"));
+    let there = origin.url("/there?x#y");
+    for (target, host, location) in [
+        (format!("/cache?url={}", encode(&url)), "k", there.as_str()),
+        (format!("/{url}"), "k", there.as_str()),
+        // Whom the client takes for the origin, or for its proxy, says it as the origin does.
+        (url.clone(), "k", "/there?x#y"),
+        (
+            "/moved".to_owned(),
+            &origin.address.to_string(),
+            "/there?x#y",
+        ),
+    ] {
+        let asked = request("GET", &target, host).body(nothing());
+        let answer = ask(address, asked.expect("a well-formed request")).await;
+        assert_eq!(answer.field("location"), location, "{target}");
+        let is_ours = location.starts_with("http");
+        let here = if is_ours {
+            origin.url("/here")
+        } else {
+            "here".to_owned()
+        };
+        assert_eq!(answer.field("content-location"), here, "{target}");
+    }
+    app.shutdown().await;
+}

@@ -3,6 +3,7 @@
 
 mod support;
 
+use koorde_sidecar::settings::LookAside;
 use support::{
     echo::{Echo, ask, nothing, request, status},
     encode, settings, start,
@@ -44,11 +45,46 @@ async fn the_method_purge_purges_its_target_if_that_is_configured() {
 #[tokio::test]
 async fn without_being_configured_purge_is_the_origins_word() {
     let origin = Echo::start().await;
-    let app = start(settings()).await;
+    let mut with = settings();
+    with.http.look_aside = LookAside::None;
+    let app = start(with).await;
     let target = format!("/cache?url={}", encode(&origin.url("/page")));
     let request = request("PURGE", &target, "koorde.example").body(nothing());
     let answer = ask(app.addresses().http, request.expect("well-formed")).await;
     assert_eq!(answer.status, status(200));
     assert_eq!(origin.seen()[0].method, "PURGE");
+    app.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_may_look_aside_may_purge_and_invalidate() {
+    let origin = Echo::start().await;
+    let app = start(settings()).await;
+    let address = app.addresses().http;
+    let target = format!("/cache?url={}", encode(&origin.url("/page")));
+    let ask_with = |method: &'static str, fields: &[(&'static str, &'static str)]| {
+        let mut request = request(method, &target, "koorde.example");
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        ask(address, request.body(nothing()).expect("well-formed"))
+    };
+    let tenant = ("koorde-tenant", "t");
+    for _ in 0..2 {
+        ask_with("GET", &[]).await;
+        ask_with("GET", &[tenant]).await;
+    }
+    assert_eq!(origin.seen().len(), 2, "one for each tenant");
+    let told = ask_with("PURGE", &[("koorde-purge", "invalidate"), tenant]).await;
+    assert_eq!(told.status, status(204));
+    ask_with("GET", &[]).await;
+    ask_with("GET", &[tenant]).await;
+    assert_eq!(origin.seen().len(), 3, "the other tenant's is as it was");
+    let told = ask_with("PURGE", &[("koorde-purge", "hard")]).await;
+    assert_eq!(told.status, status(200));
+    ask_with("GET", &[]).await;
+    ask_with("GET", &[tenant]).await;
+    assert_eq!(origin.seen().len(), 5, "of all tenants");
+    assert!(!origin.seen()[1].fields.contains_key("koorde-tenant"));
     app.shutdown().await;
 }

@@ -1,4 +1,5 @@
 //! Look-aside at one node: whoever asks first makes the request, all others have its response.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 use std::{
     sync::{

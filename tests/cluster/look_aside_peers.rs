@@ -1,4 +1,5 @@
 //! Look-aside across nodes: whoever asks which of them, one app makes the request.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks of their own")]
 
 use std::{
     sync::{

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, response};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -28,21 +28,28 @@ use crate::{
     error::FetchError,
     metrics::Metrics,
     outcome::{CacheResult, Outcome, Tier},
+    policy::Member,
 };
 
 mod ask;
 mod borrow;
 mod desk;
+mod door;
 mod lend;
 mod peer;
 
 pub(crate) use desk::Desk;
+pub use door::CacheService;
 
 /// Chunks of a put body that wait for the fill to take them.
 const CHUNKS: usize = 2;
 
 /// What a look-aside ends in.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once a request, and taken apart at once"
+)]
 pub enum Aside {
     /// A stored response, or one that another's fill brought. With a lease, it is stale but may be
     /// used (RFC 5861 §3), and whoever asked is to renew it, in the background.
@@ -73,7 +80,7 @@ pub enum Put {
 /// next who waits gets it.
 #[derive(Debug)]
 pub struct Lease {
-    miss: Miss,
+    miss: Box<Miss>,
     granted: Granted,
     waiting: Waiting,
 }
@@ -138,6 +145,10 @@ impl Node {
 
 /// As [`Aside`], before a door words it.
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made once a request, and taken apart at once"
+)]
 pub(crate) enum Asked {
     Answer(Answer, Option<Lease>),
     Lease(Lease),
@@ -153,7 +164,7 @@ impl Lease {
             tally: None,
         };
         Self {
-            miss,
+            miss: Box::new(miss),
             granted,
             waiting,
         }
@@ -220,6 +231,16 @@ impl Lease {
         Some(waiting.answer(&miss, &head))
     }
 
+    /// The member of Cache-Status (RFC 9211) for the response that its holder has in the end.
+    pub(crate) fn member(&self, status: Option<StatusCode>) -> Member {
+        let name = &self.waiting.node.name;
+        Member {
+            fwd_status: status,
+            detail: Some(name.detail(None)),
+            ..Member::forwarded(name.cache.as_str(), self.miss.forward)
+        }
+    }
+
     /// One more who waits for what is put: for a peer whose client has the lease.
     pub(crate) fn follow(&self) -> Option<Follower> {
         let waiting = Waiting {
@@ -228,7 +249,7 @@ impl Lease {
             flight: Arc::clone(&self.waiting.flight),
             tally: None,
         };
-        let miss = self.miss.clone();
+        let miss = Miss::clone(&self.miss);
         Some(Follower { miss, waiting })
     }
 }

@@ -8,9 +8,10 @@
 use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::Ordering, time::Duration};
 
 use futures_util::future::join_all;
+use http::{HeaderMap, Method};
 use tokio::time;
 
-use super::{Inner, clock, fetch::REPLICAS, later::Told};
+use super::{Inner, Node, Overrides, Request, clock, fetch::REPLICAS, later::Told};
 use crate::{
     metrics::count_by,
     policy::{CacheKey, Target},
@@ -31,13 +32,46 @@ pub(crate) struct Stale {
     pub(crate) urls: Vec<Vec<u8>>,
 }
 
+impl Node {
+    /// The whole name of a client's tenant for a target: below the one of its route.
+    #[must_use]
+    pub fn tenant(&self, target: &Target, client: &str) -> String {
+        self.inner
+            .routes
+            .find(target)
+            .tenant_of(client)
+            .into_owned()
+    }
+
+    /// Makes what is stored of these targets stale on every node, as after an unsafe request that
+    /// succeeded (RFC 9111 §4.4): of this client's tenant only, or of none. All are of one origin;
+    /// members that can't be reached within a second are skipped and counted.
+    ///
+    /// # Errors
+    /// The tenant is none ([`Overrides::new`]).
+    pub async fn invalidate(&self, targets: &[Target], tenant: &str) -> Result<(), String> {
+        let Some(first) = targets.first() else {
+            return Ok(());
+        };
+        Overrides::new(first, tenant, "", None)?;
+        self.inner.invalidate(first, targets, &[], tenant).await;
+        Ok(())
+    }
+}
+
 impl Inner {
     /// Makes what is stored of these targets, and of groups of the origin of `asked`, stale
     /// everywhere. Members that can't be reached are skipped and counted.
-    pub(crate) async fn invalidate(&self, asked: &Target, targets: &[Target], groups: &[String]) {
+    pub(crate) async fn invalidate(
+        &self,
+        asked: &Target,
+        targets: &[Target],
+        groups: &[String],
+        tenant: &str,
+    ) {
         let both = async {
             tokio::join!(
-                self.invalidate_urls(targets),
+                self.invalidate_urls(targets, tenant),
                 self.invalidate_groups(asked, groups)
             )
         };
@@ -58,8 +92,13 @@ impl Inner {
         }
     }
 
-    async fn invalidate_urls(&self, targets: &[Target]) {
-        let keys: Vec<CacheKey> = targets.iter().map(|target| self.key_of(target)).collect();
+    async fn invalidate_urls(&self, targets: &[Target], tenant: &str) {
+        let key = |target: &Target| {
+            let mut request = Request::new(Method::GET, target.clone(), HeaderMap::new());
+            request.overrides = Overrides::new(target, tenant, "", None).unwrap_or_default();
+            self.key(&request)
+        };
+        let keys: Vec<CacheKey> = targets.iter().map(key).collect();
         let Some(first) = keys.first() else { return };
         let stale = Stale {
             tenant: first.tenant().to_owned(),

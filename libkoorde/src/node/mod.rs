@@ -8,16 +8,15 @@ use std::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Response};
+use http::Response;
 use http_body::Body as _;
 use tokio::{
-    net::{TcpListener, UdpSocket},
+    net::TcpListener,
     sync::{Semaphore, mpsc},
-    time,
 };
 
 use crate::{
@@ -26,9 +25,9 @@ use crate::{
     flight::Flights,
     id::Hasher,
     metrics::{Metrics, count},
-    policy::{self, Now},
+    policy,
     purge::{Bounds, Purges, leases::Leases},
-    ring::{self, Phase, Ring, RingConfig, RingView},
+    ring::{Phase, RingView},
     store::Store,
 };
 
@@ -57,6 +56,7 @@ mod overrides;
 mod owners;
 mod pass;
 mod peers;
+mod propagation;
 mod purge;
 mod relay;
 pub mod report;
@@ -66,14 +66,16 @@ mod routes;
 mod seat;
 mod service;
 mod slices;
+mod start;
 mod tasks;
 mod tunnel;
 mod wire;
 
-pub use aside::{Aside, Lease, NotWanted, Put, PutBody};
+pub use aside::{Aside, CacheService, Lease, NotWanted, Put, PutBody};
 pub use body::Body;
 pub use gateway::Gateway;
 pub use overrides::Overrides;
+pub use propagation::Propagation;
 pub use request::{Interim, Request, RequestBody};
 #[cfg(fuzzing)]
 pub use wire::fuzzing;
@@ -94,25 +96,8 @@ use resolver::Resolver;
 use routes::Routes;
 use seat::Flight;
 use service::PeerService;
+use start::{advertised, millis_since_epoch, sign, start_ring};
 use tasks::Tasks;
-
-/// How trace context passes through: function pointers, so that the library needs no exporter.
-#[derive(Clone, Copy, Debug)]
-pub struct Propagation {
-    /// Writes the span's context into fields (`traceparent`, `tracestate`).
-    pub inject: fn(&tracing::Span, &mut HeaderMap),
-    /// Makes the context in fields the span's parent.
-    pub extract: fn(&tracing::Span, &HeaderMap),
-}
-
-impl Default for Propagation {
-    fn default() -> Self {
-        Self {
-            inject: |_, _| (),
-            extract: |_, _| (),
-        }
-    }
-}
 
 /// A running node. A cheap handle: clones are the same node.
 #[derive(Clone)]
@@ -435,73 +420,4 @@ impl fmt::Debug for Inner {
             .field("name", &self.name.node)
             .finish_non_exhaustive()
     }
-}
-
-/// Pods of two clusters may have one name, but not one address too.
-fn sign(hasher: &Hasher, name: &str, address: SocketAddr) -> policy::Hop {
-    let node = hasher.node_id(&format!("{name} {address}"));
-    policy::Hop::new("koorde", &format!("{:016x}", node.0)).expect("hexadecimal digits are a token")
-}
-
-fn millis_since_epoch(now: Now) -> u64 {
-    let since = now.wall.duration_since(SystemTime::UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn start_ring(config: &Config, hasher: &Hasher, address: SocketAddr) -> Result<Ring, StartError> {
-    let now = clock::now();
-    let ring = RingConfig {
-        degree: config.ring.degree,
-        neighbors: config.ring.neighbors,
-        stabilize: config.ring.stabilize,
-        ..RingConfig::default()
-    };
-    ring.check().map_err(StartError::Config)?;
-    let since_epoch = now
-        .wall
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let incarnation = millis_since_epoch(now);
-    let me = ring::Member {
-        id: hasher.node_id(&config.node.name),
-        name: config.node.name.as_str().into(),
-        addr: address,
-        incarnation,
-        weight: config.node.weight,
-        role: match config.node.role {
-            Role::Member => ring::Role::Member,
-            Role::Edge => ring::Role::Edge,
-        },
-    };
-    // Jitter only: nanoseconds of the start differ from pod to pod.
-    let seed =
-        u64::try_from(since_epoch.as_nanos() % u128::from(u64::MAX)).unwrap_or_default() ^ me.id.0;
-    Ok(Ring::new(ring, me, seed, now.instant))
-}
-
-/// What peers are told: as configured, else where we listen, else the interface that leads to the
-/// first seed.
-async fn advertised(config: &Config, bound: SocketAddr) -> SocketAddr {
-    if let Some(advertise) = config.ring.advertise {
-        return advertise;
-    }
-    if !bound.ip().is_unspecified() {
-        return bound;
-    }
-    let ip = async {
-        // Connecting a datagram socket sends nothing: it only asks the kernel for a route.
-        let socket = UdpSocket::bind(("0.0.0.0", 0)).await.ok()?;
-        let to = config
-            .ring
-            .seeds
-            .first()
-            .map_or("192.0.2.1:9", String::as_str);
-        time::timeout(Duration::from_secs(2), socket.connect(to))
-            .await
-            .ok()?
-            .ok()?;
-        socket.local_addr().ok().map(|address| address.ip())
-    };
-    let loopback = std::net::Ipv4Addr::LOCALHOST.into();
-    SocketAddr::new(ip.await.unwrap_or(loopback), bound.port())
 }

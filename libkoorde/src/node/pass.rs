@@ -89,7 +89,9 @@ impl Inner {
         let stale = invalidation::invalidated(method, &request.target, status, &head.headers);
         let groups = invalidation::groups(method, status, &head.headers);
         if !stale.is_empty() {
-            self.invalidate(&request.target, &stale, &groups).await;
+            let tenant = request.overrides.tenant();
+            self.invalidate(&request.target, &stale, &groups, tenant)
+                .await;
         }
         let forward = if matches!(request.method, Method::GET | Method::HEAD) {
             Forward::Bypass

@@ -19,12 +19,13 @@ use crate::{
     store::Stored,
 };
 
+pub(crate) mod cache;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod offer;
 mod purge;
 mod ring;
-pub(crate) use offer::{Offered, PeerGrant, grant, lent, lost, offer_head, offered};
+pub(crate) use offer::{Offered, PeerGrant, grant, lent, lost, offer_head, offered, put_head};
 pub(crate) use purge::{
     MAX_URLS, answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
 };

@@ -10,7 +10,7 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// When a response with Set-Cookie may be shared. Default: [`SetCookie::PublicOnly`].
+    /// When a response with Set-Cookie may be shared. Default: `public-only`.
     pub store_set_cookie: SetCookie,
     /// How long a response without explicit freshness is fresh.
     /// Default: a tenth of its age since Last-Modified, at most a day.
@@ -32,13 +32,12 @@ pub struct Settings {
     /// of ours.
     pub stale: StaleWindows,
     /// By how much a lifetime is shortened at most, in per cent, 0 to 20, so that
-    /// what was stored in one moment does not expire in one: see
-    /// [`StoredHead::jitter`](super::StoredHead::jitter). Default: 5.
+    /// what was stored in one moment does not expire in one. The same response has
+    /// the same part taken off on every node. Default: 5.
     pub jitter_percent: u8,
     /// Whether request fields that some origins act on although no cache key holds
-    /// them, such as X-Forwarded-Host and X-Original-URL, are kept from the origin:
-    /// see [`forwarding::strip_unkeyed`](super::forwarding::strip_unkeyed). GET and
-    /// HEAD only. Default: true.
+    /// them, such as X-Forwarded-Host and X-Original-URL, are kept from the origin.
+    /// GET and HEAD only. Default: true.
     pub strip_unkeyed: bool,
 }
 

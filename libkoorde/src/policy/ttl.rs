@@ -23,7 +23,7 @@ pub struct Ttl {
     /// The freshness lifetime of every response of a status below 400, whatever it
     /// says or lacks; it counts as explicit. Default: none.
     ///
-    /// Errors have their own word ([`Ttl::negative`]): one bad minute of the origin
+    /// Errors have their own key, `negative`: one bad minute of the origin
     /// must not stay for a day. What the origin makes for one visitor without saying
     /// so (`private`, Vary, Set-Cookie) is shared for that long: this is for routes
     /// that have no such responses.

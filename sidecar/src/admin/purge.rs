@@ -19,31 +19,51 @@ pub(crate) async fn purge<B>(state: &State, request: &Request<B>, accept: &Accep
 }
 
 /// Answers the method PURGE at a client's door: the target is purged on every node, every variant
-/// of it. `Koorde-Purge: hard` makes it a hard one.
+/// of it; of a client's `tenant` only, unless that is empty. `Koorde-Purge: hard` makes it a hard one;
+/// `invalidate` does what an unsafe request would (RFC 9111 §4.4), and so needs no token: 204.
 pub(crate) async fn method(
     state: &State,
     target: Target,
+    tenant: &str,
     fields: &HeaderMap,
     accept: &Accept,
 ) -> Answer {
-    let asked = permitted(state, fields).and_then(|()| {
-        let kind = match fields.get("koorde-purge").map(HeaderValue::as_bytes) {
-            None | Some(b"soft") => Kind::Soft,
-            Some(b"hard") => Kind::Hard,
-            Some(other) => {
-                let other = String::from_utf8_lossy(other);
-                let message = format!("Koorde-Purge: {other:.100?}: must be soft or hard");
-                return Err(Failure::bad_request(message));
-            }
-        };
-        Ok(PurgeRequest {
-            scope: Scope::Url(target),
-            kind,
-            tenant: None,
-        })
+    let kind = match fields.get("koorde-purge").map(HeaderValue::as_bytes) {
+        Some(b"invalidate") => {
+            let done = state.node.invalidate(&[target], tenant).await;
+            return match done {
+                Ok(()) => invalidated(),
+                Err(message) => refused(&Failure::bad_request(message), accept),
+            };
+        }
+        None | Some(b"soft") => Ok(Kind::Soft),
+        Some(b"hard") => Ok(Kind::Hard),
+        Some(other) => {
+            let other = String::from_utf8_lossy(other);
+            let message = format!("Koorde-Purge: {other:.100?}: must be soft, hard or invalidate");
+            Err(Failure::bad_request(message))
+        }
+    };
+    let asked = permitted(state, fields).and(kind).map(|kind| PurgeRequest {
+        tenant: (!tenant.is_empty()).then(|| state.node.tenant(&target, tenant)),
+        scope: Scope::Url(target),
+        kind,
     });
     let purge = Method::from_bytes(b"PURGE").expect("a token");
     carry_out(state, &purge, asked, accept).await
+}
+
+fn invalidated() -> Answer {
+    let mut answer = respond::text(StatusCode::NO_CONTENT, String::new());
+    let fields = answer.headers_mut();
+    fields.remove(header::CONTENT_TYPE);
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Whether these fields have what a purge needs.
+pub(crate) fn may_purge(state: &State, fields: &HeaderMap) -> bool {
+    permitted(state, fields).is_ok()
 }
 
 async fn carry_out(

@@ -1,6 +1,12 @@
 //! One connection, from its first byte to its last.
 
-use std::{convert::Infallible, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, Version, header};
@@ -32,6 +38,10 @@ use crate::{settings::HttpSettings, shutdown::Phase};
 /// How long an idle connection may take to close in order.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// Where a request's connection comes from; an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
+
 /// What all connections of a listener have in common.
 pub(super) struct Shared<S> {
     pub(super) name: ListenerName,
@@ -62,11 +72,11 @@ pub(super) async fn serve<S, B>(
         debug!(%client, %error, "The connection was gone at once.");
     }
     let closed = match &shared.tls {
-        None => http(stream, &shared).await,
+        None => http(stream, client, &shared).await,
         Some(tls) => {
             let limit = shared.settings.tls.handshake_timeout;
             match tokio::time::timeout(limit, tls.accept(stream)).await {
-                Ok(Ok(stream)) => http(stream, &shared).await,
+                Ok(Ok(stream)) => http(stream, client, &shared).await,
                 Ok(Err(error)) => {
                     debug!(%client, %error, "TLS handshake failed.");
                     Closed::Handshake
@@ -79,7 +89,7 @@ pub(super) async fn serve<S, B>(
 }
 
 /// HTTP/1.1 or HTTP/2, whichever the client speaks, under the watchdog.
-async fn http<IO, S, B>(io: IO, shared: &Shared<S>) -> Closed
+async fn http<IO, S, B>(io: IO, client: SocketAddr, shared: &Shared<S>) -> Closed
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>,
@@ -101,6 +111,7 @@ where
             request.extensions_mut().insert(interim);
         }
         request.extensions_mut().insert(tunnel.clone());
+        request.extensions_mut().insert(ClientAddress(client.ip()));
         let answer = shared.service.clone().oneshot(request);
         let phase = shared.phase.clone();
         async move {

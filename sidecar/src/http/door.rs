@@ -10,6 +10,7 @@ use libkoorde::{Gateway, policy::Target};
 use super::{
     ListenerName,
     head::{host, is_framed_plainly, max_forwards},
+    look_aside,
     paths::BuiltIn,
     target,
 };
@@ -19,6 +20,8 @@ use super::{
 pub(super) enum Door {
     /// CONNECT: a tunnel, if that is configured.
     Tunnel(Authority),
+    /// By the cache, for apps that make the origin's requests themselves.
+    LookAside,
     /// By the cache or the origin.
     Fetch(Way, Target),
     /// Here, by a path of our own.
@@ -71,6 +74,7 @@ impl Door {
             Self::Tunnel(_) => "connect",
             Self::Fetch(way, _) | Self::Bad(Some(way), _) => way.as_str(),
             Self::BuiltIn(built_in) => built_in.path(),
+            Self::LookAside => "look-aside",
             Self::Options => "options",
             Self::Trace => "trace",
             Self::Bad(None, _) | Self::NoSuchPath => "other",
@@ -103,6 +107,9 @@ pub(super) fn door(head: &Parts, gateway: &Gateway, listener: ListenerName) -> D
             Method::OPTIONS => Door::Options,
             _ => bad("only OPTIONS is asked of *"),
         };
+    }
+    if look_aside::is_call(head) {
+        return Door::LookAside;
     }
     let asked = head.uri.path_and_query().map_or("", |asked| asked.as_str());
     if !asked.starts_with('/') {
@@ -206,6 +213,7 @@ mod tests {
             Door::Tunnel(authority) => format!("tunnel {authority}"),
             Door::Fetch(way, target) => format!("{} {target}", way.as_str()),
             Door::BuiltIn(built_in) => format!("{built_in:?}"),
+            Door::LookAside => "look-aside".to_owned(),
             Door::Options => "options".to_owned(),
             Door::Trace => "trace".to_owned(),
             Door::Bad(_, message) => format!("bad: {message}"),
@@ -319,6 +327,22 @@ mod tests {
         let fields = [("host", "other.example")];
         let found = decided("GET", "https://api.example/", Version::HTTP_2, &fields);
         assert_eq!(found, "bad: Host is not :authority");
+    }
+
+    #[test]
+    fn a_call_of_look_aside_is_grpc_on_its_own_path() {
+        let grpc = [("content-type", "application/grpc+proto")];
+        let url = "http://api.example/koorde.cache.v1.Cache/Lease";
+        let two = Version::HTTP_2;
+        assert_eq!(decided("POST", url, two, &grpc), "look-aside");
+        let elsewhere = format!("reverse {url}");
+        assert_eq!(decided("GET", url, two, &grpc), elsewhere);
+        assert_eq!(decided("POST", url, two, &[]), elsewhere);
+        let other = "http://api.example/other.Service/Call";
+        assert_eq!(
+            decided("POST", other, two, &grpc),
+            format!("reverse {other}")
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use libkoorde::{Gateway, Node, Propagation};
+use libkoorde::{CacheService, Gateway, Node, Propagation};
 use prometheus_client::registry::Registry;
 use tokio::sync::{Semaphore, watch};
 use tower::{BoxError, Service};
@@ -16,6 +16,7 @@ use tower_http::set_header::SetResponseHeader;
 use super::{
     Accept, HttpMetrics, ListenerName, connect,
     door::{self, Door},
+    look_aside,
     paths::{self, BuiltIn},
     proxy,
     respond::{self, Answer, Failure},
@@ -47,6 +48,8 @@ pub struct State {
     pub token: Option<Token>,
     /// Which hosts and paths are answered for an upstream.
     pub gateway: Gateway,
+    /// For apps that make the origin's requests themselves.
+    pub look_aside: CacheService,
     /// Bounds of bodies and tunnels.
     pub http: HttpSettings,
     /// A place for each tunnel.
@@ -134,6 +137,7 @@ impl Doors {
     {
         let state = &*self.state;
         match door {
+            Door::LookAside => look_aside::answer(state, request).await,
             Door::Fetch(way, target) => proxy::answer(state, way, target, request, accept).await,
             Door::Tunnel(authority) => connect::answer(state, &authority, request, accept).await,
             Door::BuiltIn(built_in) => self.built_in(built_in, request, accept).await,

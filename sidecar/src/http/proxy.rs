@@ -15,6 +15,7 @@ use super::{
     Accept, State,
     door::Way,
     interim::Sink,
+    location, look_aside,
     respond::{Answer, Failure},
     upload::Upload,
 };
@@ -37,8 +38,19 @@ where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
-    if state.http.purge && request.method().as_str() == "PURGE" {
-        return admin::purge_method(state, target, request.headers(), accept).await;
+    if request.method().as_str() == "PURGE"
+        && (state.http.purge || look_aside::may_put(state, request.extensions()))
+    {
+        let (mut head, _) = request.into_parts();
+        let overrides =
+            look_aside::take_overrides(state, &head.extensions, &target, &mut head.headers);
+        return match overrides {
+            Ok(overrides) => {
+                let tenant = overrides.tenant();
+                admin::purge_method(state, target, tenant, &head.headers, accept).await
+            }
+            Err(failure) => refused(&failure, accept, head.version),
+        };
     }
     let began = Instant::now();
     let span = match &state.propagation {
@@ -46,13 +58,17 @@ where
         None => Span::none(),
     };
     let version = request.version();
+    let base = target.clone();
     let fetched = fetch(state, target, request).instrument(span.clone()).await;
     let mut answer = fetched.unwrap_or_else(|failure| {
         span.in_scope(|| failure.log());
         refused(&failure, accept, version)
     });
-    if state.http.sandbox && way.is_of_this_host() {
-        sandbox(&mut answer);
+    if way.is_of_this_host() {
+        location::make_absolute(answer.headers_mut(), &base);
+        if state.http.sandbox {
+            sandbox(&mut answer);
+        }
     }
     otlp::end_server_span(&span, answer.status(), answer.extensions().get::<Outcome>());
     state.metrics.took(began.elapsed());
@@ -78,10 +94,13 @@ where
             }
         })
     });
+    let overrides =
+        look_aside::take_overrides(state, &head.extensions, &target, &mut head.headers)?;
     let (body, broken) = Upload::begin(body, &state.http)?;
     let mut request = libkoorde::Request::new(head.method, target, head.headers);
     request.interim = interim;
     request.version = head.version;
+    request.overrides = overrides;
     let fetched = state.node.fetch_with_body(request, body).await;
     let response = fetched.map_err(|error| {
         let of_the_body = broken.failure(&state.http);

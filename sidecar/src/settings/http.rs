@@ -1,6 +1,9 @@
 //! The listener that clients use.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use libkoorde::config::ByteSize;
 use schemars::JsonSchema;
@@ -18,6 +21,15 @@ pub struct HttpSettings {
     /// hard one; with `admin.token_file` it needs the token. Off: it is an unknown method, for the
     /// origin.
     pub purge: bool,
+    /// Whose apps may make the origin's requests themselves and put what came into the cache
+    /// (`koorde.cache.v1` over gRPC, on this listener), say where it is stored (`Koorde-Tenant`,
+    /// `Koorde-Stored-As`, `Koorde-Lifetime`), and purge: `none`; `loopback`, those that connect
+    /// from this host's loopback, as the containers of one pod do; `any`, everybody who can
+    /// connect. What is put is what others read, on every node: whoever may put can poison it.
+    pub look_aside: LookAside,
+    /// Look-aside calls open at once, those that wait among them, 1–1000000. One more is told to do
+    /// without.
+    pub max_look_aside: usize,
     /// TLS, if both files are given.
     pub tls: TlsSettings,
     /// Connections open at once, 1–1000000. One more is closed at once and counted.
@@ -71,6 +83,8 @@ impl Default for HttpSettings {
         Self {
             listen: SocketAddr::from(([0, 0, 0, 0], 8080)),
             purge: false,
+            look_aside: LookAside::Loopback,
+            max_look_aside: 8192,
             tls: TlsSettings::default(),
             max_connections: 10_000,
             max_connections_per_client: 1_000,
@@ -106,6 +120,13 @@ impl HttpSettings {
             &one,
             rule,
         )?;
+        let calls = self.max_look_aside;
+        bound(
+            connections.contains(&calls),
+            "http.max_look_aside",
+            &calls,
+            rule,
+        )?;
         let streams = self.max_streams;
         bound(
             (1..=65_536).contains(&streams),
@@ -137,6 +158,30 @@ impl HttpSettings {
             "1 to 100000",
         )?;
         self.tls.check()
+    }
+}
+
+/// Who may put into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum LookAside {
+    /// Nobody.
+    None,
+    /// Who connects from a loopback address.
+    Loopback,
+    /// Who can connect.
+    Any,
+}
+
+impl LookAside {
+    /// Whether who connects from there may.
+    #[must_use]
+    pub fn allows(self, client: Option<IpAddr>) -> bool {
+        match self {
+            Self::None => false,
+            Self::Loopback => client.is_some_and(|ip| ip.to_canonical().is_loopback()),
+            Self::Any => true,
+        }
     }
 }
 

@@ -112,6 +112,10 @@ fn respond(seen: &Seen) -> Response<Full<Bytes>> {
         }
         fields.append(header::LINK, HeaderValue::from_static("</a>; rel=x"));
         fields.append(header::LINK, HeaderValue::from_static("</b>; rel=y"));
+    } else if path == "/moved" {
+        let fields = response.headers_mut();
+        fields.insert(header::LOCATION, HeaderValue::from_static("/there?x#y"));
+        fields.insert(header::CONTENT_LOCATION, HeaderValue::from_static("here"));
     } else if let Some(kind) = path.strip_prefix("/type/") {
         let kind = HeaderValue::from_str(kind).expect("the test asks for a type");
         response.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -3,6 +3,7 @@
 //!
 //! The first byte says which message the others are.
 
+use koorde_proto::cache::v1 as cache;
 use koorde_proto::peer::v1 as peer;
 use koorde_proto::ring::v1::Envelope;
 use libkoorde::node::fuzzing;
@@ -17,7 +18,7 @@ pub fn run(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
-    match kind % 10 {
+    match kind % 15 {
         0 => read(bytes, fetch_request),
         1 => read(bytes, fetch_reply),
         2 => read(bytes, inspect_request),
@@ -30,7 +31,18 @@ pub fn run(bytes: &[u8]) {
             let _ = fuzzing::sender(envelope.clone());
             fuzzing::message(envelope).map(|message| fuzzing::envelope(&message))
         }),
-        _ => merge(bytes),
+        9 => merge(bytes),
+        10 => again(bytes, fuzzing::offer_head),
+        11 => read(bytes, cache_target),
+        12 => read(bytes, cache_put),
+        13 => read(bytes, |asked: cache::PurgeRequest| {
+            if let Err(reason) = fuzzing::cache_purge(asked) {
+                assert_reason(&reason);
+            }
+        }),
+        _ => {
+            let _ = fuzzing::deadline(&String::from_utf8_lossy(bytes));
+        }
     }
 }
 
@@ -82,6 +94,31 @@ fn inspect_request(asked: peer::InspectRequest) {
     }
 }
 
+fn cache_target(target: cache::Target) {
+    let (method, tenant) = (target.method.clone(), target.tenant.clone());
+    match fuzzing::cache_target(target) {
+        Ok(request) => {
+            assert_eq!(request.method.as_str(), method);
+            assert_eq!(request.overrides.tenant(), tenant);
+            assert!(request.fields.len() <= MAX_FIELDS);
+            let place = request.overrides.stored_as();
+            assert!(place.is_none_or(|place| place.same_origin(&request.target)));
+        }
+        Err(reason) => assert_reason(&reason),
+    }
+}
+
+fn cache_put(head: cache::PutHead) {
+    let status = head.status;
+    match fuzzing::cache_put(head) {
+        Ok((read, fields)) => {
+            assert_eq!(u32::from(read), status);
+            assert!(fields <= MAX_FIELDS);
+        }
+        Err(reason) => assert_reason(&reason),
+    }
+}
+
 fn fetch_reply(reply: peer::FetchReply) {
     use peer::fetch_reply::Part;
     match reply.part {
@@ -104,6 +141,16 @@ fn fetch_reply(reply: peer::FetchReply) {
             };
             assert!((100..200).contains(&sent.status));
             assert_eq!(fuzzing::interim(sent).expect("our own words"), once);
+        }
+        Some(Part::Granted(granted)) => {
+            let Ok(once) = fuzzing::granted(granted) else {
+                return;
+            };
+            let Some(Part::Granted(sent)) = once.part.clone() else {
+                panic!("a lease becomes {once:?}");
+            };
+            assert!(sent.lease.len() <= 64 && sent.conditions.len() <= MAX_FIELDS);
+            assert_eq!(fuzzing::granted(sent).expect("our own words"), once);
         }
         Some(Part::Failed(failed)) => {
             let once = fuzzing::failed(&failed);

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 
 use http::{HeaderMap, StatusCode};
-use koorde_proto::{peer::v1 as peer, ring::v1 as ring};
+use koorde_proto::{cache::v1 as cache, peer::v1 as peer, ring::v1 as ring};
 
 use super::MAX_NAME;
 use crate::{
@@ -79,6 +79,65 @@ pub fn lease_request(asked: &peer::LeaseRequest) -> Result<peer::LeaseRequest, S
 /// It is refused, and why.
 pub fn lease_reply(reply: peer::LeaseReply) -> Result<peer::LeaseReply, String> {
     super::granted(reply).map(super::leased)
+}
+
+/// Reads a lease of a fill, and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn granted(granted: peer::Granted) -> Result<peer::FetchReply, String> {
+    let grant = super::grant(granted)?;
+    Ok(super::lent(&grant.lease, grant.valid, &grant.conditions))
+}
+
+/// Reads the head of an offer, and writes it again.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn offer_head(head: peer::OfferHead) -> Result<peer::OfferHead, String> {
+    let cluster = head.cluster.clone();
+    let offered = super::offered(head)?;
+    let head = offered.head.map(|head| head.into_parts().0);
+    Ok(super::offer_head(
+        &cluster,
+        offered.lease,
+        head.as_ref(),
+        offered.lifetime,
+    ))
+}
+
+/// Reads what a client looks aside for.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn cache_target(target: cache::Target) -> Result<Request, String> {
+    super::cache::request(Some(target))
+}
+
+/// Reads the head of what a client puts: its status, 0 for no response, and its fields.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn cache_put(head: cache::PutHead) -> Result<(u16, usize), String> {
+    let put = super::cache::put(head)?;
+    let read = put
+        .head
+        .map(|head| (head.status().as_u16(), head.headers().len()));
+    Ok(read.unwrap_or((0, 0)))
+}
+
+/// Reads what a client purges.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn cache_purge(asked: cache::PurgeRequest) -> Result<String, String> {
+    super::cache::purged(asked.scope, &asked.tenant).map(|purged| format!("{purged:?}"))
+}
+
+/// Reads a deadline as gRPC writes it.
+#[must_use]
+pub fn deadline(value: &str) -> Option<std::time::Duration> {
+    super::cache::timeout(value)
 }
 
 /// Reads what a node knows of purges, and writes it again.

@@ -1,0 +1,179 @@
+//! Look-aside in process: this one is a node of the ring itself.
+
+use std::{fmt, future::poll_fn, time::Duration};
+
+use http::{Response, Uri, header, response};
+use http_body_util::BodyExt;
+use libkoorde::{
+    Aside, FetchError, Kind, NotWanted, Overrides, PurgeRequest, Put, PutBody, Request,
+    policy::Target,
+};
+
+use super::{
+    Asked, Asking, Decided, Decision, Held, HeldKind,
+    tee::{Piece, Pieces},
+};
+use crate::{
+    Purge, PurgeError, Reason, Receipt, body::Boxed, layer::Shared, policy::only_if_cached,
+    purge::Scope, status,
+};
+
+/// The node that the app has started.
+#[derive(Clone)]
+pub(crate) struct Node(pub(crate) libkoorde::Node);
+
+impl Node {
+    pub(super) async fn ask(&self, asking: Asking<'_>) -> Result<Asked, Reason> {
+        let Some(request) = request(&asking) else {
+            return Ok(Asked::Alone(None));
+        };
+        match self.0.look_aside(request).await {
+            Ok(Aside::Answer(response, lease)) => {
+                Ok(Asked::Answer(boxed(response), lease.map(held)))
+            }
+            Ok(Aside::Lease(lease)) => Ok(Asked::Lease(held(lease))),
+            Ok(Aside::Alone(member)) => {
+                let member = member.to_str().unwrap_or_default();
+                Ok(Asked::Alone(status::of_member(member)))
+            }
+            Err(FetchError::NotStored) => Ok(Asked::NotStored),
+            Err(FetchError::Overloaded(_)) => Err(Reason::Refused("overloaded".to_owned())),
+            Err(FetchError::Stopping) => Err(Reason::Refused("stopping".to_owned())),
+            Err(_) => Err(Reason::Refused("node".to_owned())),
+        }
+    }
+
+    pub(super) async fn invalidate(&self, urls: &[Uri], shared: &Shared) -> bool {
+        let targets: Result<Vec<_>, _> = urls.iter().map(parse).collect();
+        let Ok(targets) = targets else {
+            return false;
+        };
+        self.0.invalidate(&targets, tenant(shared)).await.is_ok()
+    }
+
+    pub(super) async fn purge(
+        &self,
+        purge: &Purge,
+        shared: &Shared,
+    ) -> Result<Receipt, PurgeError> {
+        let (scope, tenant) = (scope(&purge.scope)?, tenant(shared));
+        let tenant = match &scope {
+            libkoorde::Scope::Url(target) => self.0.tenant(target, tenant),
+            _ => tenant.to_owned(),
+        };
+        let request = PurgeRequest {
+            scope,
+            kind: if purge.hard { Kind::Hard } else { Kind::Soft },
+            tenant: Some(tenant).filter(|tenant| !tenant.is_empty()),
+        };
+        let receipt = self.0.purge(&request).await;
+        Ok(Receipt {
+            is_complete: receipt.is_complete(),
+        })
+    }
+}
+
+/// Puts under a lease of our own node.
+pub(super) async fn put(
+    lease: libkoorde::Lease,
+    head: response::Parts,
+    lifetime: Option<Duration>,
+    pieces: Pieces,
+    decided: Decided,
+) {
+    let mut put_head = Response::new(());
+    *put_head.status_mut() = head.status;
+    *put_head.headers_mut() = head.headers;
+    let (decision, body) = match lease.put(put_head, lifetime).await {
+        Put::Answer(response) => (Decision::Answer(boxed(response)), None),
+        Put::Body(body) => (Decision::Keep, Some(body)),
+        Put::Unwanted => (Decision::Keep, None),
+        Put::Lost => (Decision::Lost, None),
+    };
+    let _nobody_waits = decided.send(decision);
+    if let Some(body) = body {
+        let _cut = write(body, pieces).await;
+    }
+}
+
+/// Writes the body as it comes. Without an end it is dropped, which cuts it off.
+async fn write(mut body: PutBody, mut pieces: Pieces) -> Result<(), NotWanted> {
+    while let Some(piece) = poll_fn(|context| pieces.poll(context)).await {
+        match piece {
+            Piece::Chunk(data) => body.write(data).await?,
+            Piece::End => {
+                body.end().await;
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) async fn fail(lease: libkoorde::Lease) -> Option<Response<Boxed>> {
+    lease.fail().await.map(boxed)
+}
+
+fn held(lease: libkoorde::Lease) -> Held {
+    Held {
+        conditions: lease.conditions().clone(),
+        kind: HeldKind::Node(Box::new(lease)),
+    }
+}
+
+fn boxed(response: Response<libkoorde::Body>) -> Response<Boxed> {
+    response.map(|body| Box::pin(body.map_err(Into::into)) as Boxed)
+}
+
+/// None if the target is one that no node would fetch.
+fn request(asking: &Asking<'_>) -> Option<Request> {
+    let target = Target::parse(&asking.target.to_string()).ok()?;
+    let mut fields = asking.parts.headers.clone();
+    if only_if_cached(asking.parts) {
+        let only = http::HeaderValue::from_static("only-if-cached");
+        fields.append(header::CACHE_CONTROL, only);
+    }
+    let tenant = asking.tenant.and_then(|tenant| tenant.to_str().ok());
+    let name = asking.stored_as.as_ref().map(Uri::to_string);
+    let overrides = Overrides::new(
+        &target,
+        tenant.unwrap_or_default(),
+        name.as_deref().unwrap_or_default(),
+        None,
+    );
+    let mut request = Request::new(asking.parts.method.clone(), target, fields);
+    request.version = asking.parts.version;
+    request.overrides = overrides.ok()?;
+    Some(request)
+}
+
+fn parse(url: &Uri) -> Result<Target, PurgeError> {
+    Target::parse(&url.to_string()).map_err(|_| PurgeError::Malformed("URL"))
+}
+
+/// The layer's tenant; empty for none.
+fn tenant(shared: &Shared) -> &str {
+    let tenant = shared.policy.tenant.as_ref();
+    tenant
+        .and_then(|tenant| tenant.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn scope(scope: &Scope) -> Result<libkoorde::Scope, PurgeError> {
+    use libkoorde::Scope as Of;
+    match scope {
+        Scope::Url(url) => parse(url).map(Of::Url),
+        Scope::Tag(tag) => Of::tag(tag, None).map_err(|_| PurgeError::Malformed("tag")),
+        Scope::Prefix(prefix) => Target::parse(prefix)
+            .map(Of::Prefix)
+            .map_err(|_| PurgeError::Malformed("prefix")),
+        Scope::Host(host) => Of::host(host).map_err(|_| PurgeError::Malformed("host")),
+        Scope::All => Ok(Of::All),
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Node").field(&self.0.name()).finish()
+    }
+}

@@ -1,0 +1,214 @@
+//! The service: which way each request goes.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, request::Parts};
+use tower_service::Service;
+
+use crate::{
+    Body, BodyError, Reason, ResponseFuture, delegate,
+    inner::Inner,
+    invalidate,
+    layer::Shared,
+    policy::{self, only_if_cached},
+};
+
+/// A service whose GET and HEAD requests koorde answers, and the inner service where koorde can't;
+/// everything else goes straight to the inner service. Made by [`KoordeLayer`](crate::KoordeLayer).
+#[derive(Clone, Debug)]
+pub struct Koorde<S> {
+    inner: S,
+    shared: Arc<Shared>,
+}
+
+/// Where a request goes.
+enum Way {
+    /// To the inner service, and nowhere else.
+    Past,
+    /// To the inner service; then what is stored of this target is stale.
+    Change(Uri),
+    /// To the sidecar, as this URI.
+    Delegate(Uri),
+    /// To the inner service, unless koorde has a response for this target.
+    #[cfg(feature = "look-aside")]
+    Aside(Arc<crate::aside::Aside>, Uri),
+    /// Nowhere: there is no koorde to ask, and the origin may not be.
+    NotStored,
+}
+
+impl<S> Koorde<S> {
+    pub(crate) fn new(inner: S, shared: Arc<Shared>) -> Self {
+        Self { inner, shared }
+    }
+
+    /// The inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The inner service. What is asked of it directly goes past koorde.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// The inner service, without koorde.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Whether koorde has a part in reading this, which has no content.
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn takes(&self, parts: &Parts) -> bool {
+        !matches!(self.way(parts, false), Way::Past | Way::Change(_))
+    }
+
+    /// What this may change of what koorde has stored.
+    #[cfg(feature = "reqwest-middleware")]
+    pub(crate) fn changes(&self, parts: &Parts) -> Option<invalidate::Change> {
+        match self.way(parts, true) {
+            Way::Change(target) => Some(invalidate::Change::of(target)),
+            _ => None,
+        }
+    }
+
+    fn way(&self, parts: &Parts, has_body: bool) -> Way {
+        let shared = &*self.shared;
+        let Some(target) = shared.target(&parts.uri) else {
+            return Way::Past;
+        };
+        if !shared.has_koorde() {
+            let selected = only_if_cached(parts) && shared.policy.selects(parts, &target, has_body);
+            return if selected { Way::NotStored } else { Way::Past };
+        }
+        if shared.policy.invalidates(parts, &target) {
+            return Way::Change(target.into_owned());
+        }
+        if !shared.policy.selects(parts, &target, has_body) {
+            return Way::Past;
+        }
+        #[cfg(feature = "look-aside")]
+        if let Some(aside) = &shared.aside {
+            return Way::Aside(Arc::clone(aside), target.into_owned());
+        }
+        let endpoint = shared.endpoint.as_ref();
+        let form = endpoint.and_then(|endpoint| endpoint.path_form(&target));
+        form.map_or(Way::Past, Way::Delegate)
+    }
+}
+
+impl<S, B, R> Service<Request<B>> for Koorde<S>
+where
+    S: Service<Request<B>, Response = Response<R>> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    B: http_body::Body + Default + Send + 'static,
+    R: http_body::Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BodyError>,
+{
+    type Response = Response<Body<R>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let has_body = !request.body().is_end_stream();
+        let (parts, body) = request.into_parts();
+        match self.way(&parts, has_body) {
+            Way::Past => {
+                let request = Request::from_parts(parts, body);
+                ResponseFuture::bypass(self.inner.call(request))
+            }
+            Way::Change(target) => {
+                let change = invalidate::Change::of(target);
+                let answer = self.inner.call(Request::from_parts(parts, body));
+                let (spare, shared) = (self.inner.clone(), Arc::clone(&self.shared));
+                ResponseFuture::koorde(async move {
+                    let response = answer.await?;
+                    let urls = change.made_by(response.status(), response.headers());
+                    invalidate::after::<S, B, R>(spare, &shared, &urls).await;
+                    Ok(response.map(Body::plain))
+                })
+            }
+            Way::Delegate(uri) => self.delegate(parts, uri),
+            #[cfg(feature = "look-aside")]
+            Way::Aside(aside, target) => self.aside(aside, target, parts),
+            Way::NotStored => ResponseFuture::koorde(async { Ok(delegate::not_stored()) }),
+        }
+    }
+}
+
+impl<S> Koorde<S> {
+    /// Through the sidecar. The service that was made ready sends what is asked first; a clone, made
+    /// ready again, what is asked in its place.
+    fn delegate<B, R>(&mut self, parts: Parts, uri: Uri) -> ResponseFuture<S::Future, R, S::Error>
+    where
+        S: Inner<B, R, Error: 'static, Future: 'static>,
+        B: http_body::Body + Default + Send + 'static,
+        R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let Some(ticket) = shared.ask() else {
+            return self.direct(parts);
+        };
+        let mut asked = delegate::to_sidecar(&parts, uri);
+        policy::write(&shared.policy, &parts, &mut asked.headers);
+        let first = self.inner.call(Request::from_parts(asked, B::default()));
+        let spare = self.inner.clone();
+        ResponseFuture::koorde(delegate::fetch::<S, B, R>(
+            first, spare, shared, ticket, parts,
+        ))
+    }
+
+    /// With koorde beside. The service that was made ready is kept for the request itself.
+    #[cfg(feature = "look-aside")]
+    fn aside<B, R>(
+        &mut self,
+        aside: Arc<crate::aside::Aside>,
+        target: Uri,
+        parts: Parts,
+    ) -> ResponseFuture<S::Future, R, S::Error>
+    where
+        S: Inner<B, R, Error: 'static, Future: 'static>,
+        B: http_body::Body + Default + Send + 'static,
+        R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        let shared = Arc::clone(&self.shared);
+        let Some(ticket) = shared.ask() else {
+            return self.direct(parts);
+        };
+        let clone = self.inner.clone();
+        let ready = std::mem::replace(&mut self.inner, clone);
+        ResponseFuture::koorde(crate::aside::fetch::<S, B, R>(
+            ready, aside, shared, ticket, parts, target,
+        ))
+    }
+
+    /// Past a sidecar that is left alone for a moment.
+    fn direct<B, R>(&mut self, parts: Parts) -> ResponseFuture<S::Future, R, S::Error>
+    where
+        S: Inner<B, R, Error: 'static, Future: 'static>,
+        B: http_body::Body + Default + Send + 'static,
+        R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        if only_if_cached(&parts) {
+            return ResponseFuture::koorde(async { Ok(delegate::not_stored()) });
+        }
+        let shared = Arc::clone(&self.shared);
+        let answer = self.inner.call(Request::from_parts(parts, B::default()));
+        ResponseFuture::koorde(async move {
+            let response = answer.await?;
+            Ok(delegate::opened(&shared, Reason::BreakerOpen, response))
+        })
+    }
+}
