@@ -1,8 +1,11 @@
 """Rendering the chart, and what every test asks of what comes out."""
 
+import atexit
 import functools
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import kubernetes_validate.utils as kubernetes
@@ -15,6 +18,10 @@ VERSIONS = ["1.29", "1.31", "1.33", "1.36"]
 CI = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 KOORDE = os.environ["KOORDE_BINARY"]
 
+# Helm writes there what it learns about clusters and charts.
+HOME = tempfile.mkdtemp(prefix="koorde-helm-")
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
 # Kinds of the Prometheus Operator: Kubernetes' own schemas do not know them.
 CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
 
@@ -25,7 +32,7 @@ kubernetes.all_versions = functools.cache(kubernetes.all_versions)
 
 def helm(which, *arguments, values=None):
     """Runs Helm, without a cluster and without the user's own settings."""
-    home = {"HOME": "/nonexistent", "KUBECONFIG": "/dev/null", "PATH": os.environ["PATH"]}
+    home = {"HOME": HOME, "KUBECONFIG": "/dev/null", "PATH": os.environ["PATH"]}
     command = [HELMS[which], *arguments]
     if values is not None:
         command += ["--values", "-"]

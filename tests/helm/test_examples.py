@@ -62,7 +62,7 @@ class Cloud:
         """Runs a script without a terminal: how it ended, and the calls it made."""
         calls = self.folder / "calls"
         calls.write_text("")
-        env = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "STATE": str(self.folder), "HOME": "/nonexistent"}
+        env = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "STATE": str(self.folder), "HOME": "/dev/null"}
         done = subprocess.run(
             [str(EKS / script), "--region", "eu-central-1", *arguments],
             env=env, cwd=cwd, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
@@ -111,7 +111,7 @@ def test_the_cluster_is_the_one_that_was_named(cloud):
     done, calls = cloud.run("deploy.sh", "--name", "web", "--expose", "none", "--no-autoscaler")
     assert done.returncode == 0, done.stderr
     made = yaml.safe_load((cloud.folder / "cluster.yaml").read_text())
-    assert made["metadata"] == {"name": "web", "region": "eu-central-1", "version": "1.33"}
+    assert made["metadata"] == {"name": "web", "region": "eu-central-1", "version": "1.35"}
     assert "@" not in (cloud.folder / "cluster.yaml").read_text()
     for call in calls:
         if call.startswith("helm"):
@@ -189,7 +189,7 @@ def test_without_a_terminal_destroy_asks_for_yes_and_does_nothing(cloud):
 def at_a_terminal(cloud, script, answer):
     """Runs a script at a terminal and answers its question: the calls it made."""
     master, terminal = pty.openpty()
-    env = {"PATH": f"{cloud.folder}/bin:/usr/bin:/bin", "STATE": str(cloud.folder), "HOME": "/nonexistent"}
+    env = {"PATH": f"{cloud.folder}/bin:/usr/bin:/bin", "STATE": str(cloud.folder), "HOME": "/dev/null"}
     (cloud.folder / "calls").write_text("")
     os.write(master, f"{answer}\n".encode())
     process = subprocess.Popen(
@@ -245,7 +245,7 @@ def test_with_the_wrong_credentials_nothing_is_thought_to_be_gone(cloud, script)
     [
         (["--expose", "elb"], "--expose elb: must be one of none nlb alb both"),
         (["--identity"], "--identity needs a value"),
-        (["--values", "/nonexistent"], "--values /nonexistent: cannot be read"),
+        (["--values", "/dev/null/x"], "--values /dev/null/x: cannot be read"),
         (["--namespace", "Shop"], "--namespace Shop: must be a name of a namespace"),
         (["--forse"], "--forse: is no option"),
         (["--region", ""], "--region is not given, and neither AWS_REGION nor AWS_DEFAULT_REGION is set"),
