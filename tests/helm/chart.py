@@ -2,6 +2,7 @@
 
 import atexit
 import functools
+import json
 import os
 import shutil
 import subprocess
@@ -37,7 +38,7 @@ def helm(which, *arguments, values=None):
     if values is not None:
         command += ["--values", "-"]
     return subprocess.run(
-        command, input=None if values is None else yaml.safe_dump(values), env=home, capture_output=True, text=True, timeout=120
+        command, input=None if values is None else json.dumps(values), env=home, capture_output=True, text=True, timeout=120
     )
 
 

@@ -129,3 +129,23 @@ def test_the_charts_metadata_is_what_it_says(tmp_path):
         names = package.getnames()
     assert "koorde/values.schema.json" in names and "koorde/dashboards/koorde.json" in names
     assert not [name for name in names if "/ci/" in name]
+
+
+@pytest.mark.parametrize("which", chart.HELMS)
+def test_names_that_look_like_numbers_or_words_of_yaml_stay_names(which):
+    values = {
+        "fullnameOverride": "null", "nameOverride": "7", "commonLabels": {"on": "yes"}, "commonAnnotations": {"n": "1e3"},
+        "ringSecret": {"existingSecret": "42", "key": "1"}, "adminToken": {"existingSecret": "0x1", "key": "off"},
+        "tls": {"existingSecret": "010"}, "imagePullSecrets": ["12"], "priorityClassName": "on", "schedulerName": "1.5",
+        "serviceAccount": {"name": "true"}, "autoscaling": {"enabled": True, "requests": {"metric": "1"}},
+        "loadBalancer": {"enabled": True, "class": "1"}, "ingress": {"enabled": True, "className": "2"},
+        "metrics": {kind: {"enabled": True} for kind in ("podMonitor", "rules", "dashboard")},
+        "image": {"tag": "1.10"},
+    }
+    done = chart.template(which, values=values, name="1e3", extra=["--namespace", "42"])
+    assert done.returncode == 0, done.stderr
+    for document in chart.parse(done.stdout):
+        assert wrong(json.dumps(document), "1.33") is None
+        assert document["metadata"]["namespace"] == "42"
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "1e3"
+    assert chart.node(chart.parse(done.stdout))["image"].endswith(":1.10")

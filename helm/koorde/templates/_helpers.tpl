@@ -33,8 +33,8 @@
 
 {{/* Labels. Selectors can't be changed later, so they have as little as tells the pods apart. */}}
 {{- define "koorde.selector" -}}
-app.kubernetes.io/name: {{ include "koorde.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "koorde.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "koorde.nodes" -}}
@@ -69,8 +69,8 @@ app.kubernetes.io/component: node
 {{- if gt (len .) 3 -}}{{- $annotations = index . 3 | default dict -}}{{- end -}}
 {{- $labels := include "koorde.labels" (list $root (index . 2)) | fromYaml -}}
 {{- if gt (len .) 4 -}}{{- $labels = merge (dict) $labels (index . 4 | default dict) -}}{{- end -}}
-name: {{ index . 1 }}
-namespace: {{ $root.Release.Namespace }}
+name: {{ index . 1 | quote }}
+namespace: {{ $root.Release.Namespace | quote }}
 labels:
   {{- toYaml $labels | nindent 2 }}
 {{- with merge (dict) $annotations $root.Values.commonAnnotations }}
@@ -90,7 +90,7 @@ annotations:
 {{- with concat .Values.global.imagePullSecrets .Values.imagePullSecrets -}}
 imagePullSecrets:
   {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end -}}
 {{- end -}}
