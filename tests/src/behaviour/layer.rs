@@ -2,7 +2,10 @@
 
 use std::{
     error::Error,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,8 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use koorde_client::{Koorde, KoordeLayer};
+use koorde_client::{Event, InvalidSetting, Koorde, KoordeLayer, Reason};
+use libkoorde::Node;
 use tokio::time;
 use tower::{Layer, ServiceExt};
 
@@ -23,25 +27,69 @@ use super::{
     wire::{self, Head},
 };
 
-/// How long a response may take from beginning to end.
+/// How long a response may take from beginning to end, and a sidecar that many stories keep busy until
+/// it is asked whether it is alive.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type Http = legacy::Client<HttpConnector, Full<Bytes>>;
 type Interims = Arc<Mutex<Vec<(u16, Head)>>>;
 
+/// An app with the layer, in one of its modes.
+#[derive(Clone, Debug)]
+pub enum App {
+    /// With the sidecar at this endpoint, which makes the requests.
+    Delegate(String),
+    /// The same, but the app makes them.
+    LookAside(String),
+    /// The app is this node.
+    Embedded(Node),
+}
+
+impl App {
+    /// Its client behind a layer that nobody else shares: one story's trouble opens no other's
+    /// breaker.
+    ///
+    /// # Errors
+    /// The endpoint is none.
+    pub fn client(&self) -> Result<Layered, InvalidSetting> {
+        let layer = match self {
+            Self::Delegate(endpoint) => KoordeLayer::new(endpoint)?.patience(PATIENCE),
+            Self::LookAside(endpoint) => {
+                let layer = KoordeLayer::new(endpoint)?.patience(PATIENCE);
+                layer.look_aside()?
+            }
+            Self::Embedded(node) => KoordeLayer::embedded(node.clone()),
+        };
+        let failures = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&failures);
+        let layer = layer.on_event(move |event| {
+            let is_slow = match event {
+                Event::FailedOpen(Reason::Refused(word)) => word == "overloaded",
+                Event::FailedOpen(_) | Event::Invalidated { confirmed: false } => true,
+                _ => false,
+            };
+            count.fetch_add(usize::from(is_slow), Ordering::Relaxed);
+        });
+        let mut client = legacy::Client::builder(TokioExecutor::new());
+        // A connection of its own for each request, as in the other doors.
+        let client = client.pool_max_idle_per_host(0).build_http();
+        let client = layer.layer(client);
+        Ok(Layered { client, failures })
+    }
+}
+
 /// An app's client behind the layer. What makes its client fail it takes for 502, as a gateway does:
 /// the layer has no errors of its own.
 #[derive(Clone, Debug)]
-pub struct Layered(Koorde<Http>);
+pub struct Layered {
+    client: Koorde<Http>,
+    failures: Arc<AtomicUsize>,
+}
 
 impl Layered {
-    /// Behind this layer.
-    pub fn new(layer: &KoordeLayer) -> Self {
-        let mut client = legacy::Client::builder(TokioExecutor::new());
-        // A connection of its own for each request, as in the other doors: what a story leaves on
-        // one is no other story's business.
-        let client = client.pool_max_idle_per_host(0).build_http();
-        Self(layer.layer(client))
+    /// Whether koorde could not be asked, once or more: here that says that the machine is too slow.
+    pub fn has_failed(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) > 0
     }
 
     /// Sends one request and reads its response to the end.
@@ -57,7 +105,7 @@ impl Layered {
     async fn talk(&self, url: &str, request: &Request) -> Result<Response, String> {
         let interims = Interims::default();
         let request = message(url, request, &interims).map_err(|error| error.to_string())?;
-        let answered = self.0.clone().oneshot(request).await;
+        let answered = self.client.clone().oneshot(request).await;
         let mut response = Response::default();
         match answered {
             Ok(answered) => {
