@@ -2,10 +2,7 @@
 
 use std::{
     error::Error,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +13,7 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use koorde_client::{Event, InvalidSetting, Koorde, KoordeLayer, Reason};
+use koorde_client::{InvalidSetting, Koorde, KoordeLayer};
 use libkoorde::Node;
 use tokio::time;
 use tower::{Layer, ServiceExt};
@@ -60,38 +57,19 @@ impl App {
             }
             Self::Embedded(node) => KoordeLayer::embedded(node.clone()),
         };
-        let failures = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&failures);
-        let layer = layer.on_event(move |event| {
-            let is_slow = match event {
-                Event::FailedOpen(Reason::Refused(word)) => word == "overloaded",
-                Event::FailedOpen(_) | Event::Invalidated { confirmed: false } => true,
-                _ => false,
-            };
-            count.fetch_add(usize::from(is_slow), Ordering::Relaxed);
-        });
         let mut client = legacy::Client::builder(TokioExecutor::new());
         // A connection of its own for each request, as in the other doors.
         let client = client.pool_max_idle_per_host(0).build_http();
-        let client = layer.layer(client);
-        Ok(Layered { client, failures })
+        Ok(Layered(layer.layer(client)))
     }
 }
 
 /// An app's client behind the layer. What makes its client fail it takes for 502, as a gateway does:
 /// the layer has no errors of its own.
 #[derive(Clone, Debug)]
-pub struct Layered {
-    client: Koorde<Http>,
-    failures: Arc<AtomicUsize>,
-}
+pub struct Layered(Koorde<Http>);
 
 impl Layered {
-    /// Whether koorde could not be asked, once or more: here that says that the machine is too slow.
-    pub fn has_failed(&self) -> bool {
-        self.failures.load(Ordering::Relaxed) > 0
-    }
-
     /// Sends one request and reads its response to the end.
     ///
     /// # Errors
@@ -105,7 +83,7 @@ impl Layered {
     async fn talk(&self, url: &str, request: &Request) -> Result<Response, String> {
         let interims = Interims::default();
         let request = message(url, request, &interims).map_err(|error| error.to_string())?;
-        let answered = self.client.clone().oneshot(request).await;
+        let answered = self.0.clone().oneshot(request).await;
         let mut response = Response::default();
         match answered {
             Ok(answered) => {
