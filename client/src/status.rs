@@ -128,6 +128,13 @@ fn said<'a>(parameters: impl Iterator<Item = &'a str>) -> Said {
         (true, _) => CacheResult::Hit,
         (false, Some("bypass" | "method")) => CacheResult::Bypass,
         (false, Some("stale")) if fwd_status == Some("304") => CacheResult::Validated,
+        // It stands in for an error, or for no response at all.
+        (false, Some("stale"))
+            if status.ttl.is_some_and(|ttl| ttl < 0)
+                && fwd_status.is_none_or(|status| status.starts_with('5')) =>
+        {
+            CacheResult::Stale
+        }
         (false, Some(_)) => CacheResult::Miss,
         (false, None) => return Said::Failure(status.detail.unwrap_or_default()),
     };
@@ -206,6 +213,24 @@ mod tests {
                 CacheResult::Validated,
                 false,
                 Some(9),
+            ),
+            (
+                &["koorde; fwd=stale; fwd-status=503; ttl=-2"],
+                CacheResult::Stale,
+                false,
+                Some(-2),
+            ),
+            (
+                &["koorde; fwd=stale; ttl=-2"],
+                CacheResult::Stale,
+                false,
+                Some(-2),
+            ),
+            (
+                &["koorde; fwd=stale; fwd-status=200; ttl=-2"],
+                CacheResult::Miss,
+                false,
+                Some(-2),
             ),
             (&["koorde; fwd=bypass"], CacheResult::Bypass, false, None),
             (

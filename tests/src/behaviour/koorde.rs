@@ -4,12 +4,11 @@
 use std::{io::Write, net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::HeaderName;
-use koorde_client::KoordeLayer;
 use libkoorde::{Config, Metrics, Node};
 use tokio::task::JoinSet;
 
 use super::{
-    layer::Layered,
+    layer::App,
     target::{Door, HOST, Target},
 };
 use crate::process::Process;
@@ -53,7 +52,7 @@ impl Koorde {
             _ => return Err(format!("koorde did not start for the door {door:?}")),
         };
         let target = Target {
-            app: layered(door, &processes[0])?,
+            app: app(door, &processes[0]),
             name: format!("koorde {door}"),
             addresses: processes.iter().map(|process| process.http).collect(),
             door: match door {
@@ -72,18 +71,13 @@ impl Koorde {
 }
 
 /// An app with the layer, in a mode that needs a sidecar.
-fn layered(mode: &str, sidecar: &Process) -> Result<Option<Layered>, String> {
-    // A sidecar that many stories keep busy is not dead.
-    let patience = Duration::from_secs(10);
-    let layer = KoordeLayer::new(&format!("http://{}", sidecar.http));
-    let layer = || layer.map(|layer| layer.patience(patience));
-    let layer = match mode {
-        "delegate" => layer(),
-        "look-aside" => layer().and_then(KoordeLayer::look_aside),
-        _ => return Ok(None),
-    };
-    let layer = layer.map_err(|error| error.to_string())?;
-    Ok(Some(Layered::new(&layer)))
+fn app(mode: &str, sidecar: &Process) -> Option<App> {
+    let endpoint = format!("http://{}", sidecar.http);
+    match mode {
+        "delegate" => Some(App::Delegate(endpoint)),
+        "look-aside" => Some(App::LookAside(endpoint)),
+        _ => None,
+    }
 }
 
 /// An app that is a node itself, in this process. It may reach nobody: its app does.
@@ -103,7 +97,7 @@ async fn embedded() -> Result<Koorde, String> {
         addresses: Vec::new(),
         door: Door::Forward,
         is_koorde: true,
-        app: Some(Layered::new(&KoordeLayer::embedded(node))),
+        app: Some(App::Embedded(node)),
     };
     let _processes = Vec::new();
     Ok(Koorde { target, _processes })

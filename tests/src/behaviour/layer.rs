@@ -13,7 +13,8 @@ use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use koorde_client::{Koorde, KoordeLayer};
+use koorde_client::{InvalidSetting, Koorde, KoordeLayer};
+use libkoorde::Node;
 use tokio::time;
 use tower::{Layer, ServiceExt};
 
@@ -23,11 +24,45 @@ use super::{
     wire::{self, Head},
 };
 
-/// How long a response may take from beginning to end.
+/// How long a response may take from beginning to end, and a sidecar that many stories keep busy until
+/// it is asked whether it is alive.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 type Http = legacy::Client<HttpConnector, Full<Bytes>>;
 type Interims = Arc<Mutex<Vec<(u16, Head)>>>;
+
+/// An app with the layer, in one of its modes.
+#[derive(Clone, Debug)]
+pub enum App {
+    /// With the sidecar at this endpoint, which makes the requests.
+    Delegate(String),
+    /// The same, but the app makes them.
+    LookAside(String),
+    /// The app is this node.
+    Embedded(Node),
+}
+
+impl App {
+    /// Its client behind a layer that nobody else shares: one story's trouble opens no other's
+    /// breaker.
+    ///
+    /// # Errors
+    /// The endpoint is none.
+    pub fn client(&self) -> Result<Layered, InvalidSetting> {
+        let layer = match self {
+            Self::Delegate(endpoint) => KoordeLayer::new(endpoint)?.patience(PATIENCE),
+            Self::LookAside(endpoint) => {
+                let layer = KoordeLayer::new(endpoint)?.patience(PATIENCE);
+                layer.look_aside()?
+            }
+            Self::Embedded(node) => KoordeLayer::embedded(node.clone()),
+        };
+        let mut client = legacy::Client::builder(TokioExecutor::new());
+        // A connection of its own for each request, as in the other doors.
+        let client = client.pool_max_idle_per_host(0).build_http();
+        Ok(Layered(layer.layer(client)))
+    }
+}
 
 /// An app's client behind the layer. What makes its client fail it takes for 502, as a gateway does:
 /// the layer has no errors of its own.
@@ -35,15 +70,6 @@ type Interims = Arc<Mutex<Vec<(u16, Head)>>>;
 pub struct Layered(Koorde<Http>);
 
 impl Layered {
-    /// Behind this layer.
-    pub fn new(layer: &KoordeLayer) -> Self {
-        let mut client = legacy::Client::builder(TokioExecutor::new());
-        // A connection of its own for each request, as in the other doors: what a story leaves on
-        // one is no other story's business.
-        let client = client.pool_max_idle_per_host(0).build_http();
-        Self(layer.layer(client))
-    }
-
     /// Sends one request and reads its response to the end.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use tokio::{sync::Semaphore, task::JoinSet, time};
 use super::{
     client::{self, Response},
     judge::{Evidence, judge},
+    layer::Layered,
     model::Model,
     origin::Origin,
     play::Play,
@@ -138,6 +139,7 @@ struct Stage<'a> {
     origin: &'a Origin,
     words: Words,
     play: Arc<Mutex<Play>>,
+    app: Option<Layered>,
     seed: usize,
 }
 
@@ -154,6 +156,10 @@ impl<'a> Stage<'a> {
             origin,
             words,
             play,
+            app: target
+                .app
+                .as_ref()
+                .map(|app| app.client().expect("an endpoint")),
             seed,
         }
     }
@@ -172,6 +178,8 @@ impl<'a> Stage<'a> {
                 }
             }
         }
+        // What an app has read is put behind its back; whether it was in time, nobody can see.
+        is_late |= self.app.is_some();
         (wrong, is_late)
     }
 
@@ -192,7 +200,7 @@ impl<'a> Stage<'a> {
         if group.iter().any(expects_refresh) {
             self.refreshed(before).await;
         }
-        if self.target.app.is_some() {
+        if self.app.is_some() {
             time::sleep(PUT).await;
         }
         let asked = self.with_play(|play| play.asked.clone());
@@ -217,7 +225,7 @@ impl<'a> Stage<'a> {
             *value = self.words.expand(value, |_| String::new());
         }
         let path = format!("{}{}", self.words.path, request.suffix);
-        if let Some(app) = &self.target.app {
+        if let Some(app) = &self.app {
             return app
                 .ask(&format!("http://{}{path}", self.origin.address), &request)
                 .await;

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::layer::Layered;
+use super::layer::App;
 
 /// A running cache.
 #[derive(Clone, Debug)]
@@ -16,7 +16,7 @@ pub struct Target {
     /// Whether koorde's own promises count.
     pub is_koorde: bool,
     /// The app that asks, if it is one with the layer; then nothing is asked at `addresses`.
-    pub app: Option<Layered>,
+    pub app: Option<App>,
 }
 
 /// How the URL of a story becomes a request-target.
