@@ -167,6 +167,8 @@ impl Driver {
             view: Arc::clone(&view),
             changes: changed,
         };
+        // Itself, until it meets others.
+        metrics.ring_members.set(1);
         let driver = Self {
             ring,
             asks,

@@ -1,11 +1,11 @@
 //! `koorde config`: the effective configuration, where each value is from, and what there is.
 
-use std::{collections::BTreeMap, path::PathBuf, process::ExitCode};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 
-use super::serve::SettingFlags;
+use super::{Failure, output, serve::SettingFlags};
 use crate::settings::{Effective, Loaded, keys, load, markdown_table};
 
 /// Print the effective configuration with the source of each value.
@@ -28,31 +28,22 @@ pub struct ConfigArgs {
     pub settings: SettingFlags,
 }
 
-/// Prints what was asked for; 2 if the configuration is wrong.
-pub async fn run(args: ConfigArgs) -> ExitCode {
+/// Prints what was asked for.
+///
+/// # Errors
+/// The configuration is wrong: [`Failure::Usage`].
+pub async fn run(args: ConfigArgs) -> Result<(), Failure> {
     if args.table {
-        print!("{}", markdown_table());
-        return ExitCode::SUCCESS;
+        return output::line(markdown_table().trim_end());
     }
     let file = args.check.as_deref().or(args.config.as_deref());
-    let loaded = match load(file, &args.settings.given) {
-        Ok(loaded) => loaded,
-        Err(error) => {
-            eprintln!("koorde: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    if args.check.is_none() {
-        println!(
-            "{}",
-            if args.json {
-                as_json(&loaded)
-            } else {
-                as_table(&loaded)
-            }
-        );
+    let loaded = load(file, &args.settings.given);
+    let loaded = loaded.map_err(|error| Failure::Usage(error.to_string()))?;
+    match (args.check, args.json) {
+        (Some(_), _) => Ok(()),
+        (None, true) => output::line(as_json(&loaded)),
+        (None, false) => output::line(as_table(&loaded)),
     }
-    ExitCode::SUCCESS
 }
 
 fn as_json(loaded: &Loaded) -> String {

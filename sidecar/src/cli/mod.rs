@@ -78,9 +78,9 @@ pub enum Command {
 /// A [`Failure`], whose message says what was wrong and what to do.
 pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
-        // These two load the settings and say themselves what is wrong with them.
+        // It says itself what is wrong: by then it may log.
         Command::Serve(args) => return Ok(serve::run(args).await),
-        Command::Config(args) => return Ok(config::run(args).await),
+        Command::Config(args) => config::run(args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::Ring(args) => ring::run(args).await,
