@@ -113,12 +113,15 @@ pub async fn through(target: &Target, origin: &Arc<Origin>, stories: &[Story]) -
 async fn one(target: &Target, origin: &Origin, story: Story, index: usize) -> Outcome {
     let skipped = story.level == Level::Koorde && !target.is_koorde;
     let mut wrong = Vec::new();
+    // Nodes that starve take each other for dead: then a key has two owners for a moment, which may
+    // cost one more fetch and never a wrong answer.
+    let may_move = target.addresses.len() > 1 && story.level == Level::Optimal;
     for attempt in 0..if skipped { 0 } else { TRIES } {
         let segment = format!("{}-{index}-{attempt}", token(&target.name));
         let stage = Stage::new(target, origin, &segment, index);
         let (found, is_late) = stage.play(&story).await;
         wrong = found;
-        if wrong.is_empty() || !is_late {
+        if wrong.is_empty() || !(is_late || may_move) {
             break;
         }
     }
