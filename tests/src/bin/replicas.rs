@@ -5,7 +5,7 @@
 //! `cargo run --release -p koorde-tests --bin replicas [-- stampede | outage [BEFORE DEAD AFTER [RATE]]]`,
 //! in seconds; `app` is one replica (see `replica::app`).
 
-use std::{io::Write, path::PathBuf, process::ExitCode, time::Duration};
+use std::{io::Write, path::Path, process::ExitCode, time::Duration};
 
 use koorde_tests::replica::{
     app,
@@ -71,7 +71,7 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-async fn stampedes(program: &PathBuf) {
+async fn stampedes(program: &Path) {
     for (kills, title) in [
         (false, "3 replicas × 100 calls, cold key, origin 500 ms"),
         (true, "the same, the replica that fetches killed meanwhile"),
@@ -84,7 +84,7 @@ async fn stampedes(program: &PathBuf) {
     }
 }
 
-async fn outages(program: &PathBuf, times: Times) {
+async fn outages(program: &Path, times: Times) {
     for mode in ["delegate", "look-aside"] {
         let came = outage(program, mode, times).await;
         show(mode, times, &came);
