@@ -284,6 +284,12 @@ impl Driver {
                 count(&metrics.ring_changes, "merged");
                 info!(members, "Met another ring.");
             }
+            Event::Refuted => {
+                count(&metrics.ring_changes, "refuted");
+                // Before the others have us back: what they purged meanwhile was not told to us.
+                self.gate.everybody();
+                info!("Others took this node for dead.");
+            }
             Event::Left => debug!("Left the ring."),
             Event::Superseded { by } => {
                 tracing::error!(name = %by.name, address = %by.addr, "Another process runs under this node's name; this one has left the ring. Give every node a name of its own.");

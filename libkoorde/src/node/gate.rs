@@ -1,5 +1,5 @@
-//! Before it answers from what it has stored, a node that met a member, or slept, hears which purges
-//! it has missed.
+//! Before it answers from what it has stored, a node that met a member, or slept, or was taken for
+//! dead, hears which purges it has missed.
 //!
 //! The driver closes the gate before it publishes a view with a member that was not in the last; the
 //! task in `node/purge.rs` hears that member and opens it again. A request waits for that at most
@@ -130,6 +130,13 @@ impl Gate {
         now.saturating_duration_since(self.start + changed) < time
     }
 
+    /// This node was away, as it has seen or as it was told: everybody has to be heard.
+    pub(crate) fn everybody(&self) {
+        let mut members = self.members();
+        members.everybody = true;
+        self.close(members);
+    }
+
     fn close(&self, held: MutexGuard<'_, Members>) {
         self.closed.store(true, Ordering::Release);
         self.opens.send_replace(false);
@@ -142,9 +149,7 @@ impl Gate {
         let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
         if now.saturating_duration_since(self.start + heard) > self.gap {
             // Nothing ran here for long: who knows what happened meanwhile.
-            let mut members = self.members();
-            members.everybody = true;
-            self.close(members);
+            self.everybody();
         }
         if !self.closed.load(Ordering::Acquire) {
             return;

@@ -145,6 +145,9 @@ pub enum Event {
         /// Members now known, ourselves included.
         members: usize,
     },
+    /// Others took us for dead, and we have told them better: for them we were away, whether we
+    /// noticed or not.
+    Refuted,
     /// We have left; the ring says nothing more.
     Left,
     /// A newer process runs under our name at another address. We have left.

@@ -224,28 +224,41 @@ pub fn cold_start(seed: u64, config: RingConfig, n: usize) -> Repair {
     }
 }
 
-/// One member freezes; returns false deaths and the time until all is right after the thaw.
+/// What came of a member's freeze.
+#[derive(Clone, Debug)]
+pub struct Frozen {
+    /// Members that took it for dead.
+    pub deaths: usize,
+    /// Whether it has learnt that it was taken for dead.
+    pub refuted: bool,
+    /// From the thaw until all is right.
+    pub repair: Repair,
+}
+
+/// One member freezes and thaws.
 #[must_use]
-pub fn freeze(seed: u64, config: RingConfig, n: usize, time: Duration) -> (usize, Repair) {
+pub fn freeze(seed: u64, config: RingConfig, n: usize, time: Duration) -> Frozen {
     let mut sim = Sim::settled(seed, config, n);
     let living = sim.living();
     let victim = living[sim.below(n)];
     sim.freeze(victim, time);
     sim.run_with_lookups(time, 200.0);
     let repair = settle_with_lookups(&mut sim, 200.0, Duration::from_secs(60));
-    let dead = |event: &(Duration, usize, Event)| {
+    let is_death = |event: &Event| {
         matches!(
-            &event.2,
+            event,
             Event::Down {
                 reason: DownReason::Dead,
                 ..
             }
         )
     };
-    (
-        sim.events.iter().filter(|event| dead(event)).count(),
+    let all = || sim.events.iter();
+    Frozen {
+        deaths: all().filter(|(_, _, event)| is_death(event)).count(),
+        refuted: all().any(|(_, node, event)| *node == victim && matches!(event, Event::Refuted)),
         repair,
-    )
+    }
 }
 
 /// Every member is replaced, one by one: the new one starts, the old one leaves.

@@ -383,11 +383,10 @@ fn freezes(_: bool) {
     ] {
         let (mut dead, mut worst, mut failed) = (0, Duration::ZERO, 0);
         for seed in SEEDS {
-            let (deaths, repair) =
-                freeze(seed, RingConfig::default(), 50, Duration::from_millis(time));
-            dead += usize::from(deaths > 0);
-            worst = worst.max(repair.took);
-            failed += repair.tally.failed;
+            let frozen = freeze(seed, RingConfig::default(), 50, Duration::from_millis(time));
+            dead += usize::from(frozen.deaths > 0);
+            worst = worst.max(frozen.repair.took);
+            failed += frozen.repair.tally.failed;
         }
         let measured = format!(
             "{dead} of 10 taken for dead, right {:.2} s after",
