@@ -9,6 +9,8 @@ use crate::http::{
     target,
 };
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod purge;
 mod token;
 

@@ -19,7 +19,10 @@ fn a_slow_node_refutes_its_death() {
     for seed in seeds(5) {
         let frozen = freeze(seed, RingConfig::default(), 20, Duration::from_secs(4));
         let repair = frozen.repair;
-        assert!(frozen.deaths > 0, "SEED={seed}: four seconds are taken for death");
+        assert!(
+            frozen.deaths > 0,
+            "SEED={seed}: four seconds are taken for death"
+        );
         assert!(
             repair.took <= Duration::from_secs(10),
             "SEED={seed}: {:?}",

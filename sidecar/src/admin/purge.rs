@@ -203,7 +203,7 @@ fn flag(name: &str, value: Option<String>) -> Result<bool, String> {
 }
 
 /// What a query asks for. Exactly one scope has to be named: a slip must not empty the cache.
-fn read(query: &str) -> Result<PurgeRequest, String> {
+pub(super) fn read(query: &str) -> Result<PurgeRequest, String> {
     let asked = Parameters::read(query)?;
     let all = flag("all", asked.all)?;
     let kind = if flag("hard", asked.hard)? {

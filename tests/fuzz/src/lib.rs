@@ -7,6 +7,7 @@
 //! | [`request`] | a client: targets, keys, rules of routes, doors |
 //! | [`range`] | a client: Range, and the bytes it is sent for it |
 //! | [`head`] | clients and nodes: Accept, Cache-Status, interim responses |
+//! | [`purge`] | who may purge: the query of `/purge` |
 //! | [`egress`] | a client: every spelling of an address |
 //! | [`wire`] | a peer: each message of the cache and of the ring |
 //! | [`ring`] | a peer: a whole conversation with one node's ring |
@@ -16,6 +17,7 @@ pub mod config;
 pub mod egress;
 pub mod head;
 pub mod input;
+pub mod purge;
 pub mod range;
 pub mod request;
 pub mod response;
