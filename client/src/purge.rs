@@ -42,6 +42,7 @@ pub(crate) enum Scope {
     Tag(String),
     Prefix(String),
     Host(String),
+    Group { origin: Uri, name: String },
     All,
 }
 
@@ -76,6 +77,13 @@ impl Purge {
     #[must_use]
     pub fn host(host: impl Into<String>) -> Self {
         Self::soft(Scope::Host(host.into()))
+    }
+
+    /// All of a group (Cache-Groups, RFC 9875) of the origin that a URL belongs to.
+    #[must_use]
+    pub fn group(origin: Uri, name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self::soft(Scope::Group { origin, name })
     }
 
     /// Everything; with a tenant in the layer, everything of that tenant.

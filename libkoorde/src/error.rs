@@ -1,6 +1,6 @@
 //! What can go wrong: one enum an operation, its variants what the caller would do differently.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{fmt, io, net::SocketAddr, time::Duration};
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -107,4 +107,36 @@ pub enum BodyError {
     /// This reader was the slowest of several and did not read for `fetch.stall_timeout`.
     #[error("read too slowly: the others no longer wait")]
     Lagged,
+}
+
+/// What somebody sent, as an error message shows it: in quotes, escaped, and of a long one the first
+/// 100 characters, so that nobody can make a message or a line of a log long.
+#[derive(Clone, Copy, Debug)]
+pub struct Quoted<'a>(pub &'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not `{:.100?}`: to Debug of a string a precision means nothing.
+        match self.0.char_indices().nth(100) {
+            Some((end, _)) => write!(f, "{:?}…", &self.0[..end]),
+            None => write!(f, "{:?}", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_shows_what_was_sent_but_not_at_any_length() {
+        for (sent, shown) in [
+            ("", r#""""#.to_owned()),
+            ("a\"b\n", r#""a\"b\n""#.to_owned()),
+            (&"é".repeat(100), format!("\"{}\"", "é".repeat(100))),
+            (&"é".repeat(101), format!("\"{}\"…", "é".repeat(100))),
+        ] {
+            assert_eq!(Quoted(sent).to_string(), shown);
+        }
+    }
 }

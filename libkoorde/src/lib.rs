@@ -42,7 +42,7 @@ pub mod ring;
 mod store;
 
 pub use config::Config;
-pub use error::{BodyError, FetchError, StartError};
+pub use error::{BodyError, FetchError, Quoted, StartError};
 pub use metrics::Metrics;
 pub use node::{
     Aside, Body, CacheService, Gateway, Interim, Lease, Node, NotWanted, Overrides, Propagation,

@@ -1,7 +1,7 @@
 //! What operators ask of one node: `/debug/*` and `/purge` of the admin listener.
 
 use http::{Method, Request, StatusCode};
-use libkoorde::policy::Target;
+use libkoorde::{Quoted, policy::Target};
 
 use crate::http::{
     Accept, State,
@@ -32,5 +32,5 @@ pub(crate) async fn explain<B>(state: &State, request: Request<B>, accept: &Acce
 fn of_query(query: Option<&str>) -> Result<Target, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::bad_request(error.to_string());
     let url = target::url(query).map_err(|e| bad(&e))?;
-    Target::parse(&url).map_err(|e| bad(&format_args!("url {url:.200?}: {e}")))
+    Target::parse(&url).map_err(|e| bad(&format_args!("url {}: {e}", Quoted(&url))))
 }

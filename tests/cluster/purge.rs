@@ -13,7 +13,7 @@ use koorde_tests::{
     origin::{Origin, response},
 };
 use libkoorde::{
-    Kind, Node, PurgeRequest, Receipt, Request, Scope, metrics::counted, policy::Target,
+    Kind, Node, Overrides, PurgeRequest, Receipt, Request, Scope, metrics::counted, policy::Target,
 };
 
 pub(crate) fn target(url: &str) -> Target {
@@ -450,4 +450,41 @@ async fn a_purge_of_one_tenant_leaves_the_others_alone() {
         "not touched"
     );
     assert_eq!(number(&cluster.nodes[0], get(&theirs)).await, 2);
+}
+
+/// A client names its tenant alone and knows nothing of those of routes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_for_a_clients_tenant_finds_it_below_every_routes_tenant() {
+    let origin = counting(TAGGED).await;
+    let cluster = Cluster::with(2, |config| {
+        config.routes = vec![libkoorde::config::RouteConfig {
+            prefix: "/t".to_owned(),
+            tenant: "route".to_owned(),
+            ..Default::default()
+        }];
+    })
+    .await;
+    let of = |path: &str, tenant: &str| {
+        let mut request = get(&origin.url(path));
+        let overrides = Overrides::new(&request.target, tenant, "", None);
+        request.overrides = overrides.expect("they are right");
+        request
+    };
+    let all = [
+        ("/t/x", "mine"),
+        ("/x", "mine"),
+        ("/t/x", "theirs"),
+        ("/x", ""),
+    ];
+    for (expected, (path, tenant)) in all.into_iter().enumerate() {
+        assert_eq!(number(&cluster.nodes[0], of(path, tenant)).await, expected);
+    }
+    let scope = Scope::tag("blue", None).expect("valid");
+    let receipt = cluster.nodes[1].purge_for("mine", &scope, Kind::Hard).await;
+    assert!(receipt.is_complete());
+    assert_eq!(receipt.scope, "tag blue for tenant mine");
+    for ((path, tenant), expected) in all.into_iter().zip([4, 5, 2, 3]) {
+        let number = number(&cluster.nodes[0], of(path, tenant)).await;
+        assert_eq!(number, expected, "{path} of {tenant:?}");
+    }
 }

@@ -5,8 +5,7 @@ use std::{fmt, future::poll_fn, time::Duration};
 use http::{Response, Uri, response};
 use http_body_util::BodyExt;
 use libkoorde::{
-    Aside, FetchError, Kind, NotWanted, Overrides, PurgeRequest, Put, PutBody, Request,
-    policy::Target,
+    Aside, FetchError, Kind, NotWanted, Overrides, Put, PutBody, Request, policy::Target,
 };
 
 use super::{
@@ -53,17 +52,9 @@ impl Node {
         purge: &Purge,
         shared: &Shared,
     ) -> Result<Receipt, PurgeError> {
-        let (scope, tenant) = (scope(&purge.scope)?, tenant(shared));
-        let tenant = match &scope {
-            libkoorde::Scope::Url(target) => self.0.tenant(target, tenant),
-            _ => tenant.to_owned(),
-        };
-        let request = PurgeRequest {
-            scope,
-            kind: if purge.hard { Kind::Hard } else { Kind::Soft },
-            tenant: Some(tenant).filter(|tenant| !tenant.is_empty()),
-        };
-        let receipt = self.0.purge(&request).await;
+        let kind = if purge.hard { Kind::Hard } else { Kind::Soft };
+        let scope = scope(&purge.scope)?;
+        let receipt = self.0.purge_for(tenant(shared), &scope, kind).await;
         Ok(Receipt {
             is_complete: receipt.is_complete(),
         })
@@ -161,6 +152,9 @@ fn scope(scope: &Scope) -> Result<libkoorde::Scope, PurgeError> {
             .map(Of::Prefix)
             .map_err(|_| PurgeError::Malformed("prefix")),
         Scope::Host(host) => Of::host(host).map_err(|_| PurgeError::Malformed("host")),
+        Scope::Group { origin, name } => {
+            Of::group(parse(origin)?, name).map_err(|_| PurgeError::Malformed("group"))
+        }
         Scope::All => Ok(Of::All),
     }
 }

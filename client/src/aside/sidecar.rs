@@ -161,6 +161,10 @@ impl Sidecar {
             Scope::Tag(tag) => purge_request::Scope::Tag(tag),
             Scope::Prefix(prefix) => purge_request::Scope::Prefix(prefix),
             Scope::Host(host) => purge_request::Scope::Host(host),
+            Scope::Group { origin, name } => purge_request::Scope::Group(wire::Group {
+                origin: origin.to_string(),
+                name,
+            }),
             Scope::All => purge_request::Scope::All(true),
         };
         let kind = if purge.hard { Kind::Hard } else { Kind::Soft };

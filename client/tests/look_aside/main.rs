@@ -112,7 +112,7 @@ wherever!(
     what_may_not_be_shared_is_not,
     a_lifetime_makes_storable_what_says_nothing_of_its_own,
     an_unsafe_request_makes_what_is_stored_stale,
-    a_tag_is_purged,
+    a_tag_and_a_group_are_purged,
     what_is_only_wanted_from_the_store_never_reaches_the_origin,
     the_end_of_the_sidecar_fails_no_request,
     a_server_caches_what_it_serves_for_the_host_that_it_is,
@@ -298,24 +298,26 @@ async fn an_unsafe_request_makes_what_is_stored_stale(place: Place) {
     assert_ne!(answer.result(), Some(CacheResult::Hit));
 }
 
-async fn a_tag_is_purged(place: Place) {
+async fn a_tag_and_a_group_are_purged(place: Place) {
     let fields = &[
         ("cache-control", "max-age=60"),
         ("surrogate-key", "product-42"),
+        ("cache-groups", r#""prices""#),
     ];
     let origin = Origin::fixed(Duration::ZERO, fields, "tagged").await;
     let client = place.client();
-    eventually(|| async {
-        let answer = send(&client, get(&origin.url("/"))).await;
-        (answer.result() == Some(CacheResult::Hit)).then_some(())
-    })
-    .await;
-    let receipt = client
-        .purge::<Empty<Bytes>, _>(&Purge::tag("product-42").hard())
+    let group = Purge::group(origin.url("/any").parse().expect("a URL"), "prices");
+    for purge in [Purge::tag("product-42"), group] {
+        eventually(|| async {
+            let answer = send(&client, get(&origin.url("/"))).await;
+            (answer.result() == Some(CacheResult::Hit)).then_some(())
+        })
         .await;
-    assert!(receipt.expect("a receipt").is_complete);
-    let answer = send(&client, get(&origin.url("/"))).await;
-    assert_eq!(answer.result(), Some(CacheResult::Miss));
+        let receipt = client.purge::<Empty<Bytes>, _>(&purge.clone().hard()).await;
+        assert!(receipt.expect("a receipt").is_complete);
+        let answer = send(&client, get(&origin.url("/"))).await;
+        assert_eq!(answer.result(), Some(CacheResult::Miss), "{purge:?}");
+    }
 }
 
 async fn what_is_only_wanted_from_the_store_never_reaches_the_origin(place: Place) {

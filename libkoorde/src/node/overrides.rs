@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::policy::Target;
+use crate::{error::Quoted, policy::Target};
 
 /// Longest tenant that a request may name, in bytes.
 const MAX_TENANT: usize = 64;
@@ -36,7 +36,8 @@ impl Overrides {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if tenant.len() > MAX_TENANT || !tenant.bytes().all(is_word) {
             return Err(format!(
-                "tenant {tenant:.100?}: must be at most {MAX_TENANT} letters, digits, '-', '_' and '.'"
+                "tenant {}: must be at most {MAX_TENANT} letters, digits, '-', '_' and '.'",
+                Quoted(tenant)
             ));
         }
         if let Some(lifetime) = lifetime.filter(|lifetime| *lifetime > MAX_LIFETIME) {
@@ -74,12 +75,13 @@ impl Overrides {
 
 fn same_origin(target: &Target, url: &str) -> Result<Target, String> {
     let stored_as =
-        Target::parse(url).map_err(|error| format!("stored as {url:.200?}: {error}"))?;
+        Target::parse(url).map_err(|error| format!("stored as {}: {error}", Quoted(url)))?;
     if stored_as.same_origin(target) {
         Ok(stored_as)
     } else {
         Err(format!(
-            "stored as {url:.200?}: not of the origin of {target:.200}"
+            "stored as {}: not of the origin of {target:.200}",
+            Quoted(url)
         ))
     }
 }

@@ -63,7 +63,31 @@ impl Node {
     /// Purges on every node, and returns when each member has acknowledged it or can't be reached, at
     /// the latest after `purge.timeout` for each round of them: one round where all know all.
     pub async fn purge(&self, request: &PurgeRequest) -> Receipt {
-        self.inner.purge(request).await
+        let PurgeRequest {
+            scope,
+            kind,
+            tenant,
+        } = request;
+        let tenants = [tenant.clone()];
+        self.inner
+            .purge(scope, *kind, &tenants, tenant.as_deref())
+            .await
+    }
+
+    /// Purges, as [`purge`](Self::purge) does, what is stored for one tenant of a client's own naming:
+    /// of a URL below its route's tenant ([`tenant`](Self::tenant)), of another scope below that of any
+    /// route. Empty: of every tenant.
+    pub async fn purge_for(&self, client: &str, scope: &Scope, kind: Kind) -> Receipt {
+        let tenants = match (client, scope) {
+            ("", _) => vec![None],
+            (client, Scope::Url(target)) => vec![Some(self.tenant(target, client))],
+            (client, _) => {
+                let all = self.inner.routes.tenants_of(client).into_iter();
+                all.map(Some).collect()
+            }
+        };
+        let shown = Some(client).filter(|client| !client.is_empty());
+        self.inner.purge(scope, kind, &tenants, shown).await
     }
 
     /// Purges known here: a number that only grows, equal on nodes that know the same.
@@ -81,22 +105,30 @@ impl Node {
 
 impl Inner {
     /// Purges on every node, and tells which members have acknowledged it.
-    pub(crate) async fn purge(&self, request: &PurgeRequest) -> Receipt {
-        let tenant = request.tenant.as_deref();
-        let url = match &request.scope {
+    async fn purge(
+        &self,
+        scope: &Scope,
+        kind: Kind,
+        tenants: &[Option<String>],
+        shown: Option<&str>,
+    ) -> Receipt {
+        let url = match scope {
             Scope::Url(target) => self.key_of(target).url().to_vec(),
             _ => Vec::new(),
         };
-        let key = ScopeKey::new(&request.scope, tenant, &url);
+        let keys = tenants
+            .iter()
+            .map(|tenant| ScopeKey::new(scope, tenant.as_deref(), &url));
+        let keys: Vec<ScopeKey> = keys.collect();
         let timeout = self.config.purge.timeout;
-        let mut receipt = self.issue(&[key], request.kind, timeout).await;
-        receipt.scope = match tenant {
-            Some(tenant) => format!("{} for tenant {tenant}", request.scope),
-            None => request.scope.to_string(),
+        let mut receipt = self.issue(&keys, kind, timeout).await;
+        receipt.scope = match shown {
+            Some(tenant) => format!("{scope} for tenant {tenant}"),
+            None => scope.to_string(),
         };
         info!(
             scope = receipt.scope,
-            kind = request.kind.as_str(),
+            kind = kind.as_str(),
             generation = receipt.generation,
             acknowledged = receipt.acknowledged.len(),
             unreachable = ?receipt.unreachable,

@@ -1,7 +1,7 @@
 //! Which rules hold for a target: a function of the configuration and the target alone, so that
 //! every node of a cluster comes to the same answer without being told.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::Request;
 use crate::{
@@ -58,6 +58,13 @@ impl Routes {
                 .collect(),
             other: Arc::new(route(&RouteConfig::default())),
         })
+    }
+
+    /// All tenants that a client's tenant may be a part of, one for each tenant of a route.
+    pub(crate) fn tenants_of(&self, client: &str) -> BTreeSet<String> {
+        let all = self.routes.iter().chain([&self.other]);
+        all.map(|route| route.tenant_of(client).into_owned())
+            .collect()
     }
 
     /// All of the configuration, in order.

@@ -202,7 +202,8 @@ fn is_as_written(written: &str, normal: &str) -> bool {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        // As `{:.100}` wants it.
+        f.pad(&self.text)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use http::uri::Authority;
 
-use crate::policy::{CacheKey, Target, tags::MAX_NAME_LEN};
+use crate::{
+    error::Quoted,
+    policy::{CacheKey, Target, tags::MAX_NAME_LEN},
+};
 
 /// What a purge takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +77,12 @@ fn named(what: &str, name: &str) -> Result<String, String> {
 
 /// A host as targets have it: in lower case and ASCII, its brackets kept, a port if one is given.
 fn authority(host: &str) -> Result<String, String> {
-    let wrong = || format!("host = {host:.200?}: must be a host, or a host and a port");
+    let wrong = || {
+        format!(
+            "host = {}: must be a host, or a host and a port",
+            Quoted(host)
+        )
+    };
     let is_plain = !host.is_empty() && !host.contains(['/', '?', '#', '@', '\\']);
     let target = Target::parse(&format!("http://{host}/")).map_err(|_| wrong())?;
     let port: Option<Authority> = host.parse().ok();

@@ -2,7 +2,7 @@
 //! receipt.
 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
-use libkoorde::{Kind, PurgeRequest, Scope, policy::Target};
+use libkoorde::{Kind, PurgeRequest, Quoted, Scope, policy::Target};
 use tracing::{info, warn};
 
 use crate::http::{
@@ -40,7 +40,10 @@ pub(crate) async fn method(
         Some(b"hard") => Ok(Kind::Hard),
         Some(other) => {
             let other = String::from_utf8_lossy(other);
-            let message = format!("Koorde-Purge: {other:.100?}: must be soft, hard or invalidate");
+            let message = format!(
+                "Koorde-Purge: {}: must be soft, hard or invalidate",
+                Quoted(&other)
+            );
             Err(Failure::bad_request(message))
         }
     };
@@ -176,12 +179,14 @@ impl Parameters {
                 // Most likely the rest of a URL whose `&` was not encoded.
                 other => {
                     return Err(format!(
-                        "there is no parameter {other:.100?}; there is {NAMES}; if it belongs to a URL, percent-encode the URL"
+                        "there is no parameter {}; there is {NAMES}; if it belongs to a URL, percent-encode the URL",
+                        Quoted(other)
                     ));
                 }
             };
-            let decoded = decode(encoded)
-                .ok_or_else(|| format!("{name} = {encoded:.100?}: not percent-encoded UTF-8"))?;
+            let decoded = decode(encoded).ok_or_else(|| {
+                format!("{name} = {}: not percent-encoded UTF-8", Quoted(encoded))
+            })?;
             if value.replace(decoded).is_some() {
                 return Err(format!("the query has the parameter {name} more than once"));
             }
@@ -191,14 +196,14 @@ impl Parameters {
 }
 
 fn target(name: &str, url: &str) -> Result<Target, String> {
-    Target::parse(url).map_err(|error| format!("{name} = {url:.200?}: {error}"))
+    Target::parse(url).map_err(|error| format!("{name} = {}: {error}", Quoted(url)))
 }
 
 fn flag(name: &str, value: Option<String>) -> Result<bool, String> {
     match value.as_deref() {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
-        Some(other) => Err(format!("{name} = {other:.100?}: must be true or false")),
+        Some(other) => Err(format!("{name} = {}: must be true or false", Quoted(other))),
     }
 }
 

@@ -5,7 +5,7 @@ use http::{
     request::Parts,
     uri::{Authority, Uri},
 };
-use libkoorde::{Gateway, policy::Target};
+use libkoorde::{Gateway, Quoted, policy::Target};
 
 use super::{
     ListenerName,
@@ -133,7 +133,10 @@ pub(super) fn door(head: &Parts, gateway: &Gateway, listener: ListenerName) -> D
 fn origin_form(uri: &Uri, asked: &str, host: Option<&str>, gateway: &Gateway) -> Door {
     let reverse = |found: Result<Target, _>| match found {
         Ok(target) => Door::Fetch(Way::Reverse, target),
-        Err(error) => Door::Bad(Some(Way::Reverse), format!("path {asked:.200?}: {error}")),
+        Err(error) => Door::Bad(
+            Some(Way::Reverse),
+            format!("path {}: {error}", Quoted(asked)),
+        ),
     };
     if let Some(found) = host.and_then(|host| gateway.by_host(host, asked)) {
         return reverse(found);
@@ -156,7 +159,7 @@ fn origin_form(uri: &Uri, asked: &str, host: Option<&str>, gateway: &Gateway) ->
 fn fetch(way: Way, url: &str) -> Door {
     match Target::parse(url) {
         Ok(target) => Door::Fetch(way, target),
-        Err(error) => Door::Bad(Some(way), format!("url {url:.200?}: {error}")),
+        Err(error) => Door::Bad(Some(way), format!("url {}: {error}", Quoted(url))),
     }
 }
 

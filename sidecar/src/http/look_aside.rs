@@ -7,7 +7,7 @@ use http::{
     Extensions, HeaderMap, HeaderName, Method, Request, StatusCode, Version, header, request::Parts,
 };
 use http_body::Body;
-use libkoorde::{CacheService, Overrides, policy::Target};
+use libkoorde::{CacheService, Overrides, Quoted, policy::Target};
 use tower::BoxError;
 use tracing::Instrument;
 
@@ -94,7 +94,10 @@ pub(super) fn take_overrides(
     let lifetime = match lifetime.as_str() {
         "" => None,
         seconds => Some(seconds.parse().map(Duration::from_secs).map_err(|_| {
-            Failure::bad_request(format!("{LIFETIME} {seconds:.50?}: must be whole seconds"))
+            Failure::bad_request(format!(
+                "{LIFETIME} {}: must be whole seconds",
+                Quoted(seconds)
+            ))
         })?),
     };
     let overrides = Overrides::new(target, &tenant?, &stored_as?, lifetime);

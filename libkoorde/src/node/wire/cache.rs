@@ -8,7 +8,7 @@ use koorde_proto::cache::v1::{self as proto, failed::Kind, purge_request};
 
 use super::{MAX_FIELDS, put_head};
 use crate::{
-    error::FetchError,
+    error::{FetchError, Quoted},
     node::{Overrides, Request},
     policy::Target,
     purge::Scope,
@@ -26,7 +26,7 @@ pub(crate) fn request(target: Option<proto::Target>) -> Result<Request, String> 
     let method = match asked.method.as_str() {
         "GET" => Method::GET,
         "HEAD" => Method::HEAD,
-        other => return Err(format!("method {other:.20?}: must be GET or HEAD")),
+        other => return Err(format!("method {}: must be GET or HEAD", Quoted(other))),
     };
     let overrides = Overrides::new(&target, &asked.tenant, &asked.stored_as, None)?;
     let mut request = Request::new(method, target, field_map(asked.fields)?);
@@ -36,7 +36,7 @@ pub(crate) fn request(target: Option<proto::Target>) -> Result<Request, String> 
 }
 
 fn target(url: &str) -> Result<Target, String> {
-    Target::parse(url).map_err(|error| format!("url {url:.200?}: {error}"))
+    Target::parse(url).map_err(|error| format!("url {}: {error}", Quoted(url)))
 }
 
 fn field_map(fields: Vec<proto::Field>) -> Result<HeaderMap, String> {
@@ -46,7 +46,7 @@ fn field_map(fields: Vec<proto::Field>) -> Result<HeaderMap, String> {
     let mut map = HeaderMap::with_capacity(fields.len());
     for proto::Field { name, value } in fields {
         let field = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|_| format!("field name {name:.100?}"))?;
+            .map_err(|_| format!("field name {}", Quoted(&name)))?;
         let value =
             HeaderValue::from_maybe_shared(value).map_err(|_| format!("value of field {field}"))?;
         map.append(field, value);

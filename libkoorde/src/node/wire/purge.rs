@@ -4,6 +4,7 @@ use koorde_proto::peer::v1::{self as proto, failed::Kind, purge_entry::Class as 
 
 use super::VERSION;
 use crate::{
+    error::Quoted,
     id::Id,
     node::{
         invalidate::Stale,
@@ -192,7 +193,7 @@ pub(crate) fn sync_reply(reply: proto::PurgeSyncReply) -> Result<SyncReply, Stri
         .transpose()?;
     let member = |one: proto::PurgeMember| {
         let address = one.address.parse();
-        let address = address.map_err(|_| format!("address {:.100?}", one.address))?;
+        let address = address.map_err(|_| format!("address {}", Quoted(&one.address)))?;
         if one.name.len() > 253 {
             return Err(format!("name of {} bytes", one.name.len()));
         }

@@ -17,8 +17,8 @@ use crate::{
         aside::{Put, PutBody},
         wire::cache::{self, Purged},
     },
-    policy::{Member, Target},
-    purge::{self, Kind},
+    policy::Member,
+    purge::Kind,
 };
 
 /// A put begins with its head.
@@ -116,29 +116,16 @@ impl Door {
             }
             (None, Purged::Scope(_)) => Err(refuse("INVALIDATE is of urls only".to_owned())),
             (Some(kind), Purged::Urls(targets)) => {
-                let whole = |target: &Target| {
-                    (!tenant.is_empty()).then(|| self.node.tenant(target, &tenant))
-                };
-                let all = targets.into_iter().map(|target| {
-                    let tenant = whole(&target);
-                    self.purge_one(Scope::Url(target), kind, tenant)
-                });
+                let scopes: Vec<Scope> = targets.into_iter().map(Scope::Url).collect();
+                let all = scopes
+                    .iter()
+                    .map(|scope| self.node.purge_for(&tenant, scope, kind));
                 Ok(told(&join_all(all).await))
             }
             (Some(kind), Purged::Scope(scope)) => {
-                let tenant = Some(tenant).filter(|tenant| !tenant.is_empty());
-                Ok(told(&[self.purge_one(scope, kind, tenant).await]))
+                Ok(told(&[self.node.purge_for(&tenant, &scope, kind).await]))
             }
         }
-    }
-
-    async fn purge_one(&self, scope: Scope, kind: Kind, tenant: Option<String>) -> Receipt {
-        let request = purge::PurgeRequest {
-            scope,
-            kind,
-            tenant,
-        };
-        self.node.purge(&request).await
     }
 }
 
