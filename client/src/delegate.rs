@@ -7,7 +7,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header, req
 use tokio::time::timeout;
 
 use crate::{
-    Body, BodyError, CacheResult, CacheStatus, Event, Reason,
+    Body, BodyError, CacheResult, CacheStatus, Event, Reason, added,
     breaker::Ticket,
     inner::{self, Inner},
     layer::Shared,
@@ -161,6 +161,7 @@ where
     R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
 {
     response.extensions_mut().insert(status);
+    added::take_away(response.headers_mut());
     let (head, body) = response.into_parts();
     if body.is_end_stream() || only_if_cached(&parts) {
         return Response::from_parts(head, Body::plain(body));

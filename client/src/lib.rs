@@ -87,6 +87,7 @@
 //! In look-aside koorde is told the fields that the request has when it comes to the layer. If the inner
 //! service adds credentials of its own, say so with `KoordeLayer::authorized`: else what they
 //! unlock is shared like any other response.
+mod added;
 #[cfg(feature = "look-aside")]
 mod aside;
 mod body;

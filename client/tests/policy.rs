@@ -35,6 +35,29 @@ async fn recorder() -> (Origin, Arc<Mutex<Vec<Request<()>>>>) {
     (server.await, seen)
 }
 
+/// The sidecar adds them for browsers, to which a page of its own host would be one of koorde's.
+#[tokio::test]
+async fn an_app_gets_a_page_without_the_fields_that_keep_browsers_safe() {
+    let fields = &[
+        ("cache-control", "max-age=60"),
+        ("content-type", "text/html"),
+        ("content-security-policy", "default-src 'self'"),
+    ];
+    let origin = Origin::fixed(Duration::ZERO, fields, "<p>").await;
+    let app = sidecar().await;
+    let (client, _) = client(&endpoint(&app));
+    for _ in 0..2 {
+        let answer = send(&client, get(&origin.url("/page"))).await;
+        assert!(answer.said().is_some(), "koorde's");
+        let all = &answer.head.headers;
+        let policies: Vec<_> = all.get_all("content-security-policy").iter().collect();
+        assert_eq!(policies, ["default-src 'self'"]);
+        assert!(!all.contains_key("x-content-type-options"), "{all:?}");
+        assert!(!all.contains_key("koorde-added"), "{all:?}");
+    }
+    assert_eq!(origin.count("/page"), 1);
+}
+
 #[tokio::test]
 async fn only_what_the_predicate_selects_is_asked_of_koorde() {
     let (origin, app) = (origin().await, sidecar().await);

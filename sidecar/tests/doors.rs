@@ -231,6 +231,9 @@ async fn pages_of_other_sites_are_sandboxed_where_they_seem_to_be_ours() {
                 answer.field("x-content-type-options") == "nosniff",
                 expected
             );
+            let added = answer.field("koorde-added");
+            let all = "content-security-policy, x-content-type-options";
+            assert_eq!(added, if expected { all } else { "" }, "{door} {path}");
         }
     }
     app.shutdown().await;

@@ -28,6 +28,9 @@ static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 static CACHE_STATUS: LazyLock<HeaderName> =
     LazyLock::new(|| HeaderName::from_static("cache-status"));
 
+/// The fields that we have added to a response, by name: of each the last line.
+const ADDED: &str = "koorde-added";
+
 /// Answers a request for a target, with any method and body. A body that nobody wants is not read:
 /// hyper then closes the connection instead of taking the rest of it for the next request.
 pub(super) async fn answer<B>(
@@ -61,6 +64,8 @@ where
     });
     if way.is_of_this_host() {
         location::make_absolute(answer.headers_mut(), &base);
+        // Ours alone: see `sandbox`.
+        answer.headers_mut().remove(ADDED);
         if state.http.sandbox {
             sandbox(&mut answer);
         }
@@ -192,10 +197,15 @@ fn sandbox(answer: &mut Answer) {
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static("sandbox"),
     );
-    fields.insert(
-        header::X_CONTENT_TYPE_OPTIONS,
-        HeaderValue::from_static("nosniff"),
-    );
+    let nosniff = HeaderValue::from_static("nosniff");
+    let had = fields.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff.clone());
+    // An app's client is no browser: it takes away again what is named here, and has the origin's
+    // response.
+    let added = match had {
+        Some(had) if had == nosniff => "content-security-policy",
+        _ => "content-security-policy, x-content-type-options",
+    };
+    fields.insert(ADDED, HeaderValue::from_static(added));
 }
 
 /// Whether a browser may run what is of this type, or has to guess.

@@ -74,7 +74,7 @@ pub struct HttpSettings {
     pub max_tunnels: usize,
     /// Whether pages fetched through `/cache` and the path form are kept from acting as pages of
     /// this host in a browser: `Content-Security-Policy: sandbox` and `X-Content-Type-Options:
-    /// nosniff` are added to HTML, XML, SVG, and what has no type.
+    /// nosniff` are added to HTML, XML, SVG, and what has no type; `Koorde-Added` names them.
     pub sandbox: bool,
 }
 
