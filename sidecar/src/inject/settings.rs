@@ -272,6 +272,13 @@ impl InjectSettings {
             let said = self.ports;
             return Err(format!("ports = {said:?}: must be three different ports"));
         }
+        let has_port = |seed: &&String| {
+            let port = seed.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+            port.is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0))
+        };
+        if let Some(seed) = self.seeds.iter().find(|seed| !has_port(seed)) {
+            return Err(format!("seeds = {seed:?}: must be host:port"));
+        }
         resources(&Asked::nothing(self))?;
         let mut flags = self.variables()?;
         flags.push(("ring.seeds".into(), self.seeds.join(",")));
@@ -369,7 +376,7 @@ mod tests {
             ("config.log.level=a=b=c", "log.level = a=b=c"),
             ("resources.memory_limit=1GiB", "memory_limit"),
             ("resources.cache_size=200Mi", "cache_size"),
-            ("seeds=[nowhere]", "ring.seeds"),
+            ("seeds=[nowhere]", "must be host:port"),
             ("image=", "image"),
             ("nothing", "must be key=value"),
         ] {

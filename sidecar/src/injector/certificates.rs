@@ -65,6 +65,12 @@ impl OwnCertificates {
                  authority has to live three times as long as what it signs"
             ));
         }
+        for name in &self.names {
+            let is_address = name.parse::<std::net::IpAddr>().is_ok();
+            if is_address || rustls_pki_types::DnsName::try_from(name.as_str()).is_err() {
+                return Err(format!("--dns-name = {name:?}: must be a DNS name"));
+            }
+        }
         Ok(())
     }
 }
@@ -150,7 +156,8 @@ impl Keeper {
         let mut kept = Kept::of(&secret);
         let (now, own) = (clock::unix(), &self.own);
         let mut is_changed = false;
-        loop {
+        // An authority and a certificate are the most that can be due.
+        for _ in 0..3 {
             let step = kept.next(now, &own.names, &own.lifetimes);
             if step == Step::Keep {
                 break;

@@ -179,6 +179,8 @@ fn bounds(listen: SocketAddr, connections: usize) -> HttpSettings {
         max_connections: connections,
         // The API server is one client.
         max_connections_per_client: connections,
+        // Longer than clients in Go keep a connection (90 s): else one would be closed under a review.
+        idle_timeout: Duration::from_secs(300),
         ..HttpSettings::default()
     }
 }

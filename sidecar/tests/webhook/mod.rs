@@ -74,12 +74,7 @@ impl Injector {
                 "--admin-listen",
                 "127.0.0.1:0",
             ])
-            .args([
-                "--drain-delay",
-                "0s",
-                "--set",
-                "seeds=[koorde-headless.web.svc:4000]",
-            ])
+            .args(["--set", "seeds=[koorde-headless.web.svc:4000]"])
             .args(flags)
             .env("KOORDE_LOG__FORMAT", "json")
             .stderr(Stdio::piped())

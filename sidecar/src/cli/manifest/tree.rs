@@ -102,11 +102,11 @@ impl Node {
     }
 
     fn add(&mut self, token: &Token<'_>, value: Self) -> Option<()> {
-        if matches!(self, Self::Map(_)) {
-            if let Some(child) = self.child(token) {
-                *child = value;
-                return Some(());
-            }
+        if matches!(self, Self::Map(_))
+            && let Some(child) = self.child(token)
+        {
+            *child = value;
+            return Some(());
         }
         match self {
             Self::Scalar(..) => None,
