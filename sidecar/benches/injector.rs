@@ -73,6 +73,14 @@ async fn main() {
             ms(all.max())
         );
     }
+    let (_, metrics) = injector.admin("/metrics").await;
+    println!("from a review's last byte to its answer, in the injector itself:");
+    for line in metrics
+        .lines()
+        .filter(|line| line.starts_with("koorde_injector_review_seconds"))
+    {
+        println!("  {line}");
+    }
     stop.store(true, Ordering::Relaxed);
     let _ = damage.await;
 }

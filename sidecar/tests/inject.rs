@@ -6,10 +6,12 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write as _,
+    io::{BufRead as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
+
+use koorde_sidecar::inject::{InjectSettings, Injected};
 
 mod pods;
 
@@ -90,6 +92,20 @@ fn manifests_come_out_as_reviewed() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let expected = fs::read_to_string(folder("report.txt")).expect("tests/inject/report.txt");
     assert_eq!(report, expected);
+}
+
+/// The operations themselves, which a policy of the API server's own has to come to as well.
+#[test]
+fn the_patch_of_a_plain_pod_is_as_reviewed() {
+    let read = |name: &str| fs::read_to_string(folder(name)).unwrap_or_default();
+    let pod = serde_json::from_str(&read("plain_pod.json")).expect("JSON");
+    let settings =
+        InjectSettings::load(Some(&folder("settings.yaml")), &[]).expect("they are right");
+    let Injected::Patch(patch) = koorde_sidecar::inject::inject(&pod, &settings) else {
+        panic!("it is injected");
+    };
+    let patch = serde_json::to_string_pretty(&patch).expect("JSON");
+    assert_eq!(patch.trim(), read("plain_patch.json").trim(), "{patch}");
 }
 
 #[test]
@@ -174,6 +190,105 @@ fn exit_codes_tell_what_could_not_be_done_from_what_was_not_understood() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
         assert!(error.contains(message), "{arguments:?}: {error}");
     }
+}
+
+/// As `kubectl get deploy -o json | koorde inject - | kubectl apply -f -` does it.
+#[test]
+fn a_list_in_json_keeps_what_kubectl_needs() {
+    let text = fs::read_to_string(folder("cases/list.yaml")).expect("readable");
+    let list = stdout(koorde(&["uninject", "--output", "json"], &text));
+    let injected = stdout(inject(&list, &[]));
+    let (mut before, mut after): (serde_json::Value, serde_json::Value) = (
+        serde_json::from_str(&list).expect("JSON"),
+        serde_json::from_str(&injected).expect("JSON"),
+    );
+    let template = &mut after["items"][1]["spec"]["template"];
+    assert_eq!(template["spec"]["initContainers"][0]["name"], "koorde");
+    let template = template.take();
+    before["items"][1]["spec"]["template"].take();
+    // Service, status, resourceVersion, last-applied-configuration.
+    assert_eq!(before, after);
+    assert!(
+        after["items"][1]["metadata"]["resourceVersion"] == "4711",
+        "{template}"
+    );
+    // And YAML made of it is the same objects.
+    let yaml = stdout(inject(&list, &["--output", "yaml"]));
+    assert_eq!(uninjected(&yaml), uninjected(&injected));
+}
+
+/// The container's variables, references resolved as the kubelet does it, start a node whose doors are on
+/// loopback, and whose peer listener, which the startup probe asks, is not.
+#[test]
+fn the_sidecar_starts_with_the_variables_that_it_is_given() {
+    let pod = serde_json::json!({
+        "kind": "Pod",
+        "metadata": {"annotations": {"config.koorde.dev/upstream-allow": "127.0.0.1"}},
+        "spec": {"restartPolicy": "Never", "containers": [{"name": "app"}]},
+    });
+    let settings = [
+        "--set",
+        "seeds=[]",
+        "--set",
+        "config.log.format=json",
+        "--output",
+        "json",
+    ];
+    let pod: serde_json::Value =
+        serde_json::from_str(&stdout(inject(&pod.to_string(), &settings))).expect("JSON");
+    let sidecar = &pod["spec"]["initContainers"][0];
+    let known = [
+        ("POD_NAME", "job-x7"),
+        ("POD_NAMESPACE", "web"),
+        ("POD_IP", "127.0.0.1"),
+    ];
+    let mut command = Command::new(env!("CARGO_BIN_EXE_koorde"));
+    command
+        .arg("serve")
+        .env_clear()
+        .env("KOORDE_SERVICE_HOST", "192.0.2.1");
+    for variable in sidecar["env"].as_array().expect("a list") {
+        let name = variable["name"].as_str().expect("a name");
+        let mut value = variable["value"]
+            .as_str()
+            .unwrap_or("a secret of the ring")
+            .to_owned();
+        for (field, known) in known {
+            value = value.replace(&format!("$({field})"), known);
+        }
+        // Where it listens, but for the port: this is no pod of its own.
+        if let (true, Some((host, _))) = (name.ends_with("__LISTEN"), value.rsplit_once(':')) {
+            value = format!("{host}:0");
+        }
+        command.env(name, value);
+    }
+    let mut child = command
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("koorde starts");
+    let log = std::io::BufReader::new(child.stderr.take().expect("piped"));
+    let started = log
+        .lines()
+        .map(|line| line.expect("readable"))
+        .find(|line| line.contains("\"Started.\""));
+    let _ = child.kill();
+    let _ = child.wait();
+    let started: serde_json::Value =
+        serde_json::from_str(&started.expect("it starts")).expect("JSON");
+    assert_eq!(started["node"], "job-x7.web");
+    let is_on = |key: &str, host: &str| {
+        started[key]
+            .as_str()
+            .is_some_and(|address| address.starts_with(host))
+    };
+    assert!(
+        is_on("http", "127.0.0.1:") && is_on("admin", "127.0.0.1:") && is_on("peer", "0.0.0.0:"),
+        "{started}"
+    );
+    assert_eq!(
+        sidecar["env"][4],
+        serde_json::json!({"name": "KOORDE_NODE__ROLE", "value": "edge"})
+    );
 }
 
 #[test]

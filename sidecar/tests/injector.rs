@@ -243,6 +243,44 @@ async fn what_is_no_review_is_told_so() {
     }
 }
 
+/// Bodies that do not come take all turns; what waits too long for one is told so, and the turns come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_reviews_than_there_is_room_for_wait_a_moment_and_are_turned_away() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let api = ApiServer::start("busy").await;
+    let injector = Injector::own(&api, &[]).await;
+    injector.ready().await;
+    let bundle = api.bundle();
+    let mut slow = Vec::new();
+    for _ in 0..32 {
+        let mut stream = webhook::tls(injector.webhook, &bundle)
+            .await
+            .expect("it serves");
+        let head = b"POST /inject HTTP/1.1\r\nhost: webhook\r\ncontent-length: 1000\r\n\r\n{";
+        stream.write_all(head).await.expect("it reads");
+        slow.push(stream);
+    }
+    // A review that is answered at once says that not all of them have begun yet.
+    eventually("all turns are taken", async || {
+        let mut connection = connect(injector.webhook, &bundle).await.expect("it serves");
+        let answer = connection
+            .send(post(review("u").to_string()))
+            .await
+            .expect("an answer");
+        answer.status() == StatusCode::SERVICE_UNAVAILABLE
+    })
+    .await;
+    // Their time is over: each is told, and there is room again.
+    let mut text = [0; 12];
+    slow[0].read_exact(&mut text).await.expect("an answer");
+    assert_eq!(&text, b"HTTP/1.1 408");
+    eventually("there is room", async || {
+        let mut connection = connect(injector.webhook, &bundle).await.expect("it serves");
+        connection.review(&review("u")).await.is_ok()
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn owners_are_told_once_and_reasons_are_counted() {
     let api = ApiServer::start("events").await;

@@ -69,13 +69,23 @@ fn memory(asked: &Asked) -> Result<(String, f64, f64), String> {
     match (asked.says("cache-size"), asked.says("memory-limit")) {
         _ if wanted <= half => Ok((text, limit, wanted)),
         // The pod asks for a store, and gets the room for it.
-        (true, false) => Ok((format!("{}", (wanted * 2.0) as u64), wanted * 2.0, wanted)),
+        (true, false) => Ok((written(wanted * 2.0), wanted * 2.0, wanted)),
         // It asks for less room than stores have usually.
         (false, true) => Ok((text, limit, half)),
         _ => {
             let rule = format!("at most half of memory-limit, which is {text:?}");
             Err(conflict(asked, "cache-size", size, &rule))
         }
+    }
+}
+
+/// Bytes as a quantity.
+fn written(bytes: f64) -> String {
+    let bytes = bytes as u64;
+    if bytes.is_multiple_of(1 << 20) {
+        format!("{}Mi", bytes >> 20)
+    } else {
+        bytes.to_string()
     }
 }
 

@@ -129,7 +129,11 @@ impl Api {
             escaped(name)
         );
         match self.call(Method::GET, &path, "", &Value::Null).await {
-            Ok(secret) => Ok(Some(secret)),
+            Ok(secret) if secret.is_object() => Ok(Some(secret)),
+            Ok(_) => Err(ApiError::NoAnswer {
+                what: format!("GET {path}"),
+                reason: "what came is no object".into(),
+            }),
             Err(error) if error.is(StatusCode::NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }

@@ -20,7 +20,7 @@ use tokio::{
     process::{Child, Command},
     task::JoinSet,
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use api_server::ApiServer;
 
@@ -166,6 +166,25 @@ pub struct Connection {
 
 /// Connects, trusting these authorities and no others.
 pub async fn connect(address: SocketAddr, bundle: &str) -> Result<Connection, String> {
+    let tls = tls(address, bundle).await?;
+    let certificates = tls.get_ref().1.peer_certificates();
+    let leaf = certificates.expect("it has one")[0].clone().into_owned();
+    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
+        .await
+        .map_err(|error| error.to_string())?;
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        let _ = connection.await;
+    });
+    Ok(Connection {
+        sender,
+        leaf,
+        _task: task,
+    })
+}
+
+/// The stream of a connection.
+pub async fn tls(address: SocketAddr, bundle: &str) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
         let authority = authority.map_err(|error| error.to_string())?;
@@ -184,22 +203,7 @@ pub async fn connect(address: SocketAddr, bundle: &str) -> Result<Connection, St
     let tls = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await;
-    let tls = tls.map_err(|error| error.to_string())?;
-    let leaf = tls.get_ref().1.peer_certificates().expect("it has one")[0]
-        .clone()
-        .into_owned();
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
-        .await
-        .map_err(|error| error.to_string())?;
-    let mut task = JoinSet::new();
-    task.spawn(async move {
-        let _ = connection.await;
-    });
-    Ok(Connection {
-        sender,
-        leaf,
-        _task: task,
-    })
+    tls.map_err(|error| error.to_string())
 }
 
 impl Connection {
