@@ -218,7 +218,7 @@ fn a_list_in_json_keeps_what_kubectl_needs() {
 }
 
 /// The container's variables, references resolved as the kubelet does it, start a node whose doors are on
-/// loopback, and whose peer listener, which the startup probe asks, is not.
+/// loopback, and which tells peers the pod's address.
 #[test]
 fn the_sidecar_starts_with_the_variables_that_it_is_given() {
     let pod = serde_json::json!({
@@ -282,7 +282,9 @@ fn the_sidecar_starts_with_the_variables_that_it_is_given() {
             .is_some_and(|address| address.starts_with(host))
     };
     assert!(
-        is_on("http", "127.0.0.1:") && is_on("admin", "127.0.0.1:") && is_on("peer", "0.0.0.0:"),
+        is_on("http", "127.0.0.1:")
+            && is_on("admin", "127.0.0.1:")
+            && is_on("peer", "127.0.0.1:4000"),
         "{started}"
     );
     assert_eq!(
