@@ -27,6 +27,8 @@
 //! | [`telemetry`] | logs, traces, the three forms of `/metrics` |
 //! | [`discovery`] | names of peers, resolved for ever |
 //! | [`shutdown`] | phases and signals |
+//! | [`inject`] | adding the sidecar to a pod: pure, from JSON to a JSON patch |
+//! | [`injector`] | the webhook that does it: its certificates, its events |
 //! | [`cli`] | the command line |
 
 pub mod admin;
@@ -34,6 +36,8 @@ pub mod app;
 pub mod cli;
 pub mod discovery;
 pub mod http;
+pub mod inject;
+pub mod injector;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

@@ -18,7 +18,10 @@ mod failure;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 pub mod get;
+pub mod inject;
+pub mod injector;
 mod loopback;
+mod manifest;
 mod output;
 pub mod purge;
 pub mod ring;
@@ -68,6 +71,12 @@ pub enum Command {
     Purge(purge::PurgeArgs),
     /// Measure: a Zipf workload with latency percentiles and hit rate
     Bench(bench::BenchArgs),
+    /// Add the sidecar to Kubernetes objects: files, folders or stdin
+    Inject(inject::InjectArgs),
+    /// Take the sidecar out of Kubernetes objects again
+    Uninject(inject::UninjectArgs),
+    /// Run the webhook that adds the sidecar to pods as they are made
+    Injector(injector::InjectorArgs),
     /// Show, check and document the configuration
     Config(config::ConfigArgs),
 }
@@ -80,6 +89,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
     match cli.command {
         // It says itself what is wrong: by then it may log.
         Command::Serve(args) => return Ok(serve::run(args).await),
+        Command::Injector(args) => return injector::run(args).await,
         Command::Config(args) => config::run(args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Get(args) => get::run(args).await,
@@ -87,6 +97,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Stats(args) => stats::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Purge(args) => purge::run(args).await,
+        Command::Inject(args) => inject::run(args).await,
+        Command::Uninject(args) => inject::run_uninject(args).await,
         Command::Bench(args) => bench::run(args).await,
     }?;
     Ok(ExitCode::SUCCESS)

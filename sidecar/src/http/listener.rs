@@ -66,6 +66,13 @@ impl Listener {
         })
     }
 
+    /// Speaks TLS with this in place of the files of its settings.
+    #[must_use]
+    pub fn secured(mut self, tls: TlsAcceptor) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
     /// The address that was bound, with the port the system chose if that was 0.
     #[must_use]
     pub fn address(&self) -> SocketAddr {

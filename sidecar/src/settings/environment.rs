@@ -44,6 +44,19 @@ pub fn config_file() -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+/// Where Kubernetes says that its API server is: `https://host:port`; none outside of a pod.
+#[must_use]
+pub fn kubernetes_api() -> Option<String> {
+    let host = env::var("KUBERNETES_SERVICE_HOST").ok()?;
+    let port = env::var("KUBERNETES_SERVICE_PORT").unwrap_or_else(|_| "443".into());
+    let host = if host.contains(':') {
+        format!("[{host}]")
+    } else {
+        host
+    };
+    Some(format!("https://{host}:{port}"))
+}
+
 /// The host's name: `HOSTNAME`, else the file `/etc/hostname`, else `koorde`. In Kubernetes it is
 /// the pod's name.
 #[must_use]

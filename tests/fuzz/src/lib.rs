@@ -12,6 +12,7 @@
 //! | [`wire`] | a peer: each message of the cache and of the ring |
 //! | [`ring`] | a peer: a whole conversation with one node's ring |
 //! | [`config`] | an operator: files, variables, flags |
+//! | [`review`] | the Kubernetes API server: a pod to be injected |
 
 pub mod config;
 pub mod egress;
@@ -21,5 +22,6 @@ pub mod purge;
 pub mod range;
 pub mod request;
 pub mod response;
+pub mod review;
 pub mod ring;
 pub mod wire;
