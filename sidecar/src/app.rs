@@ -6,8 +6,11 @@ use std::{
 };
 
 use http::HeaderValue;
-use libkoorde::{CacheService, Gateway, Node, StartError, metrics::Metrics};
-use prometheus_client::{metrics::info::Info, registry::Registry};
+use libkoorde::{
+    CacheService, Gateway, Node, StartError,
+    metrics::{Book, Metrics},
+};
+use prometheus_client::metrics::info::Info;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -21,7 +24,7 @@ use crate::{
     http::{Doors, HttpMetrics, ListenError, Listener, ListenerName, State},
     settings::{HttpSettings, Settings, ShutdownSettings, TlsSettings},
     shutdown::Phase,
-    telemetry::{Telemetry, TelemetryError},
+    telemetry::{Telemetry, TelemetryError, catalogue, process::Process},
 };
 
 /// TEST-NET-1: never ours, and always beyond the default route.
@@ -92,15 +95,14 @@ impl App {
         settings.check().map_err(AppError::Settings)?;
         let token = settings.admin.token_file.as_deref();
         let token = token.map(Token::read).transpose()?;
-        let mut registry = registry();
-        let metrics = Arc::new(HttpMetrics::new(&mut registry));
-        if let Some(exports) = telemetry.exports() {
-            exports.register(&mut registry);
-        }
+        let mut book = book(&settings);
+        let metrics = Arc::new(HttpMetrics::new(&mut book));
+        let process = Process::new(&mut book);
+        book.adopt(telemetry.exports());
         // Listeners first: a port that is taken is found out before any peer hears of us.
         let http = Listener::bind(ListenerName::Http, &settings.http, &metrics).await?;
         let admin = Listener::bind(ListenerName::Admin, &admin(&settings), &metrics).await?;
-        let node = start_node(&settings, &mut registry, &telemetry).await?;
+        let node = start_node(&settings, &mut book, &telemetry).await?;
         let addresses = Addresses {
             http: http.address(),
             admin: admin.address(),
@@ -112,7 +114,8 @@ impl App {
         let (phase, phases) = watch::channel(Phase::Serving);
         let state = Arc::new(State {
             node: node.clone(),
-            registry,
+            book,
+            process,
             metrics: Arc::clone(&metrics),
             phase: phases.clone(),
             settings: settings.redacted(),
@@ -181,11 +184,12 @@ impl App {
     }
 }
 
-fn registry() -> Registry {
-    let mut registry = Registry::default();
-    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("koorde_build", "What this is", build);
-    registry
+fn book(settings: &Settings) -> Book {
+    let mut book = Book::with_upstreams(settings.upstreams.keys().cloned().collect());
+    let commit = option_env!("KOORDE_COMMIT").unwrap_or("unknown");
+    let build = vec![("version", env!("CARGO_PKG_VERSION")), ("commit", commit)];
+    book.register(&catalogue::BUILD, Info::new(build));
+    book
 }
 
 /// The admin listener: the client listener's timeouts, no TLS, bounds of its own.
@@ -201,10 +205,10 @@ fn admin(settings: &Settings) -> HttpSettings {
 
 async fn start_node(
     settings: &Settings,
-    registry: &mut Registry,
+    book: &mut Book,
     telemetry: &Telemetry,
 ) -> Result<Node, StartError> {
-    let metrics = Metrics::new(registry);
+    let metrics = Metrics::new(book);
     Node::start(
         settings.config(),
         metrics,

@@ -19,6 +19,7 @@ mod failure;
 pub mod fuzzing;
 pub mod get;
 mod loopback;
+pub mod metrics;
 mod output;
 pub mod purge;
 pub mod ring;
@@ -70,6 +71,8 @@ pub enum Command {
     Bench(bench::BenchArgs),
     /// Show, check and document the configuration
     Config(config::ConfigArgs),
+    /// Show every metric that a node has
+    Metrics(metrics::MetricsArgs),
 }
 
 /// Does what the command line asks for.
@@ -81,6 +84,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         // It says itself what is wrong: by then it may log.
         Command::Serve(args) => return Ok(serve::run(args).await),
         Command::Config(args) => config::run(args).await,
+        Command::Metrics(args) => metrics::run(&args),
         Command::Dev(args) => dev::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::Ring(args) => ring::run(args).await,
