@@ -24,7 +24,11 @@ use crate::{
     http::{Doors, HttpMetrics, ListenError, Listener, ListenerName, State},
     settings::{HttpSettings, Settings, ShutdownSettings, TlsSettings},
     shutdown::Phase,
-    telemetry::{Telemetry, TelemetryError, catalogue, process::Process},
+    telemetry::{
+        Telemetry, TelemetryError, catalogue,
+        cloudwatch::{Publisher, Told, interval::Ledger},
+        process::Process,
+    },
 };
 
 /// TEST-NET-1: never ours, and always beyond the default route.
@@ -40,6 +44,7 @@ pub struct App {
     discovery: JoinSet<()>,
     bounds: ShutdownSettings,
     telemetry: Telemetry,
+    publisher: Option<Publisher>,
 }
 
 /// Where a process listens: what was bound, with the ports the system chose.
@@ -127,6 +132,7 @@ impl App {
             tunnels: Arc::new(Semaphore::new(settings.http.max_tunnels)),
             http: settings.http.clone(),
         });
+        let publisher = Publisher::start(&settings.cloudwatch, told(&state, &settings, &telemetry));
         let mut listeners = JoinSet::new();
         for (listener, name) in [(http, ListenerName::Http), (admin, ListenerName::Admin)] {
             let service = Doors::new(Arc::clone(&state), name).service();
@@ -144,6 +150,7 @@ impl App {
             discovery,
             bounds,
             telemetry,
+            publisher,
         })
     }
 
@@ -179,7 +186,13 @@ impl App {
         self.node
             .stop(end.saturating_duration_since(Instant::now()))
             .await;
-        self.telemetry.flush(bounds.flush).await;
+        // All requests are done: nothing is counted after the last look.
+        let metrics = async {
+            if let Some(publisher) = self.publisher {
+                publisher.finish(bounds.flush).await;
+            }
+        };
+        tokio::join!(metrics, self.telemetry.flush(bounds.flush));
         info!("Stopped.");
     }
 }
@@ -190,6 +203,16 @@ fn book(settings: &Settings) -> Book {
     let build = vec![("version", env!("CARGO_PKG_VERSION")), ("commit", commit)];
     book.register(&catalogue::BUILD, Info::new(build));
     book
+}
+
+fn told(state: &Arc<State>, settings: &Settings, telemetry: &Telemetry) -> Told {
+    let state = Arc::clone(state);
+    Told {
+        ledger: Ledger::new(state.book.sources()),
+        refresh: Arc::new(move || state.refresh()),
+        exports: telemetry.exports().clone(),
+        node: settings.node.name.clone(),
+    }
 }
 
 /// The admin listener: the client listener's timeouts, no TLS, bounds of its own.

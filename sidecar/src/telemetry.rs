@@ -12,6 +12,7 @@ use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 use crate::settings::Settings;
 
 pub mod catalogue;
+pub mod cloudwatch;
 pub mod format;
 pub mod json;
 pub mod logs;

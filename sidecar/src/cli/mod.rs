@@ -11,6 +11,7 @@ pub mod bench;
 mod cache_status;
 mod client;
 mod clock;
+pub mod cloudwatch;
 pub mod config;
 pub mod dev;
 pub mod explain;
@@ -73,6 +74,9 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Show every metric that a node has
     Metrics(metrics::MetricsArgs),
+    /// Tell what CloudWatch will cost
+    #[command(name = "cloudwatch")]
+    CloudWatch(cloudwatch::CloudWatchArgs),
 }
 
 /// Does what the command line asks for.
@@ -85,6 +89,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => return Ok(serve::run(args).await),
         Command::Config(args) => config::run(args).await,
         Command::Metrics(args) => metrics::run(&args),
+        Command::CloudWatch(args) => cloudwatch::run(&args),
         Command::Dev(args) => dev::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::Ring(args) => ring::run(args).await,

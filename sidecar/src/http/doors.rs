@@ -58,6 +58,12 @@ pub struct State {
 }
 
 impl State {
+    /// Sets the gauges of sizes, which are looked up when they are asked for, not at every change.
+    pub fn refresh(&self) {
+        let _also_sets_the_gauges = self.node.stats();
+        self.process.refresh();
+    }
+
     /// Whether clients should be sent here.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -264,9 +270,7 @@ fn readyz(state: &State) -> Answer {
 }
 
 fn metrics(state: &State, format: Result<Format, Failure>, accept: &Accept) -> Answer {
-    // Sizes are looked up when they are asked for, not at every change.
-    let _also_sets_the_gauges = state.node.stats();
-    state.process.refresh();
+    state.refresh();
     let mut answer = match format {
         Err(failure) => return failure.answer(accept),
         Ok(Format::Json) => respond::json(StatusCode::OK, &json::metrics(state)),
