@@ -168,7 +168,7 @@ impl EncodeMetric for Distributions {
             return Ok(());
         };
         for (labels, one) in self.each() {
-            let bounds = bounds.iter().copied().chain([f64::MAX]);
+            let bounds = bounds.iter().copied().chain([f64::INFINITY]);
             let below = one.below.iter().map(|count| count.load(Relaxed));
             let buckets: Vec<(f64, u64)> = bounds.zip(below).collect();
             // Of the same moment as the buckets: +Inf and the count must agree.
@@ -210,6 +210,29 @@ mod tests {
         #[test]
         fn a_larger_value_is_never_in_a_smaller_bin(a in 0_u64..u64::MAX, b in 0_u64..u64::MAX) {
             prop_assert_eq!(bin(a.max(b)), bin(a).max(bin(b)));
+        }
+    }
+
+    #[test]
+    fn prometheus_is_told_exact_bounds_the_sum_and_infinity() {
+        let mut book = super::super::Book::default();
+        let hops = book.distributions(&super::super::catalogue::RING_LOOKUP_HOPS);
+        for value in [0, 1, 1, 12, 13, 99] {
+            hops.at(0).record(value);
+        }
+        let mut text = String::new();
+        let written = prometheus_client::encoding::text::encode(&mut text, book.registry());
+        written.expect("a string takes everything");
+        for line in [
+            "koorde_ring_lookup_hops_sum 126\n",
+            "koorde_ring_lookup_hops_count 6\n",
+            "koorde_ring_lookup_hops_bucket{le=\"0.0\"} 1\n",
+            "koorde_ring_lookup_hops_bucket{le=\"1.0\"} 3\n",
+            "koorde_ring_lookup_hops_bucket{le=\"12.0\"} 4\n",
+            "koorde_ring_lookup_hops_bucket{le=\"16.0\"} 5\n",
+            "koorde_ring_lookup_hops_bucket{le=\"+Inf\"} 6\n",
+        ] {
+            assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
     }
 

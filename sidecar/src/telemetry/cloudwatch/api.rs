@@ -1,8 +1,8 @@
 //! `PutMetricData` by the AWS SDK. Tries are ours to count: the SDK makes one.
 
-use std::{error::Error, time::Duration};
+use std::error::Error;
 
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig, timeout::TimeoutConfig};
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
 use aws_sdk_cloudwatch::{
     Client,
     config::SharedHttpClient,
@@ -57,14 +57,10 @@ impl Api {
 
     async fn connect(&self) -> Client {
         let http = SharedHttpClient::new(connector::Connector::new(self.settings.timeout));
-        // Credentials and the region may have to be asked for over the network.
-        let timeouts = TimeoutConfig::builder()
-            .operation_timeout(self.settings.timeout + Duration::from_secs(10))
-            .build();
+        // No timeouts of the SDK's: the connector has its own, and knows whether something was sent.
         let mut loader = aws_config::defaults(BehaviorVersion::latest())
             .http_client(http)
-            .retry_config(RetryConfig::disabled())
-            .timeout_config(timeouts);
+            .retry_config(RetryConfig::disabled());
         if let Some(region) = self.settings.region.clone() {
             loader = loader.region(Region::new(region));
         }
