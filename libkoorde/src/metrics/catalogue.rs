@@ -24,6 +24,8 @@ const AGES: &[f64] = &[
     604_800.0,
     2_592_000.0,
 ];
+/// Durations of what is no request: a scrape has a bound of 400 series.
+const COARSE: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0];
 const HOPS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 12.0, 16.0];
 
 const RESULT: &[&str] = &["hit", "stale", "validated", "miss", "bypass", "error"];
@@ -68,7 +70,7 @@ catalogue! {
     CACHE_COALESCE_WAIT = Metric::histogram(
         "koorde_cache_coalesce_wait_seconds",
         "How long they waited for the head of its response",
-        SECONDS,
+        COARSE,
     );
     CACHE_STALE_SERVED = Metric::counter(
         "koorde_cache_stale_served_total",
@@ -143,7 +145,7 @@ catalogue! {
     RING_STABILIZE_SECONDS = Metric::histogram(
         "koorde_ring_stabilize_duration_seconds",
         "Round trips with the successor",
-        SECONDS,
+        COARSE,
     );
     RING_SUSPICIONS = Metric::counter(
         "koorde_ring_suspicions_total",
@@ -200,7 +202,8 @@ catalogue! {
         "koorde_origin_denied_total",
         "Refusals of the egress guard by reason",
     )
-    .by(&[label("reason", DENIED)]);
+    .by(&[label("reason", DENIED)])
+    .sparse();
     ORIGIN_WAITING = Metric::gauge(
         "koorde_origin_waiting",
         "Requests that wait for an origin's limits",

@@ -118,8 +118,7 @@ fn middle(bin: usize) -> f64 {
     2.0 * low * high / (low + high)
 }
 
-/// The histograms of one metric; those that nothing was recorded in take no memory and no series,
-/// but for a metric without labels.
+/// The histograms of one metric; those that nothing was recorded in take no memory and no series.
 #[derive(Clone, Debug)]
 pub struct Distributions {
     metric: &'static Metric,
@@ -128,14 +127,10 @@ pub struct Distributions {
 
 impl Distributions {
     pub(super) fn new(metric: &'static Metric, upstreams: &[String]) -> Self {
-        let made = Self {
+        Self {
             metric,
             table: Arc::new(Table::new(metric, upstreams)),
-        };
-        if metric.labels.is_empty() {
-            made.at(0);
         }
-        made
     }
 
     /// The one at `index`; see [`Counters::at`](super::Counters::at).
