@@ -1,8 +1,6 @@
 //! How an answer came about, in one vocabulary: `as_str()` feeds the metric label, the span field
 //! and the header alike.
 
-use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
-
 /// What the cache did for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum CacheResult {
@@ -106,14 +104,3 @@ impl Outcome {
         }
     }
 }
-
-macro_rules! label {
-    ($($kind:ty),*) => {$(
-        impl EncodeLabelValue for $kind {
-            fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-                EncodeLabelValue::encode(&self.as_str(), encoder)
-            }
-        }
-    )*};
-}
-label!(CacheResult, Tier);

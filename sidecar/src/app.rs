@@ -6,8 +6,10 @@ use std::{
 };
 
 use http::HeaderValue;
-use libkoorde::{CacheService, Gateway, Node, StartError, metrics::Metrics};
-use prometheus_client::{metrics::info::Info, registry::Registry};
+use libkoorde::{
+    CacheService, Gateway, Node, StartError,
+    metrics::{Book, Metrics},
+};
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -21,7 +23,11 @@ use crate::{
     http::{Doors, HttpMetrics, ListenError, Listener, ListenerName, State},
     settings::{HttpSettings, Settings, ShutdownSettings, TlsSettings},
     shutdown::Phase,
-    telemetry::{Telemetry, TelemetryError},
+    telemetry::{
+        self, Telemetry, TelemetryError,
+        cloudwatch::{Publisher, Told, interval::Ledger},
+        process::Process,
+    },
 };
 
 /// TEST-NET-1: never ours, and always beyond the default route.
@@ -37,6 +43,7 @@ pub struct App {
     discovery: JoinSet<()>,
     bounds: ShutdownSettings,
     telemetry: Telemetry,
+    publisher: Option<Publisher>,
 }
 
 /// Where a process listens: what was bound, with the ports the system chose.
@@ -92,15 +99,14 @@ impl App {
         settings.check().map_err(AppError::Settings)?;
         let token = settings.admin.token_file.as_deref();
         let token = token.map(Token::read).transpose()?;
-        let mut registry = registry();
-        let metrics = Arc::new(HttpMetrics::new(&mut registry));
-        if let Some(exports) = telemetry.exports() {
-            exports.register(&mut registry);
-        }
+        let mut book = telemetry::book(settings.upstreams.keys().cloned().collect());
+        let metrics = Arc::new(HttpMetrics::new(&mut book));
+        let process = Process::new(&mut book);
+        book.adopt(telemetry.exports());
         // Listeners first: a port that is taken is found out before any peer hears of us.
         let http = Listener::bind(ListenerName::Http, &settings.http, &metrics).await?;
         let admin = Listener::bind(ListenerName::Admin, &admin(&settings), &metrics).await?;
-        let node = start_node(&settings, &mut registry, &telemetry).await?;
+        let node = start_node(&settings, &mut book, &telemetry).await?;
         let addresses = Addresses {
             http: http.address(),
             admin: admin.address(),
@@ -112,7 +118,8 @@ impl App {
         let (phase, phases) = watch::channel(Phase::Serving);
         let state = Arc::new(State {
             node: node.clone(),
-            registry,
+            book,
+            process,
             metrics: Arc::clone(&metrics),
             phase: phases.clone(),
             settings: settings.redacted(),
@@ -124,6 +131,7 @@ impl App {
             tunnels: Arc::new(Semaphore::new(settings.http.max_tunnels)),
             http: settings.http.clone(),
         });
+        let publisher = Publisher::start(&settings.cloudwatch, told(&state, &settings, &telemetry));
         let mut listeners = JoinSet::new();
         for (listener, name) in [(http, ListenerName::Http), (admin, ListenerName::Admin)] {
             let service = Doors::new(Arc::clone(&state), name).service();
@@ -141,6 +149,7 @@ impl App {
             discovery,
             bounds,
             telemetry,
+            publisher,
         })
     }
 
@@ -176,16 +185,25 @@ impl App {
         self.node
             .stop(end.saturating_duration_since(Instant::now()))
             .await;
-        self.telemetry.flush(bounds.flush).await;
+        // All requests are done: nothing is counted after the last look.
+        let metrics = async {
+            if let Some(publisher) = self.publisher {
+                publisher.finish(bounds.flush).await;
+            }
+        };
+        tokio::join!(metrics, self.telemetry.flush(bounds.flush));
         info!("Stopped.");
     }
 }
 
-fn registry() -> Registry {
-    let mut registry = Registry::default();
-    let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-    registry.register("koorde_build", "What this is", build);
-    registry
+fn told(state: &Arc<State>, settings: &Settings, telemetry: &Telemetry) -> Told {
+    let state = Arc::clone(state);
+    Told {
+        ledger: Ledger::new(state.book.sources()),
+        refresh: Arc::new(move || state.refresh()),
+        exports: telemetry.exports().clone(),
+        node: settings.node.name.clone(),
+    }
 }
 
 /// The admin listener: the client listener's timeouts, no TLS, bounds of its own.
@@ -201,10 +219,10 @@ fn admin(settings: &Settings) -> HttpSettings {
 
 async fn start_node(
     settings: &Settings,
-    registry: &mut Registry,
+    book: &mut Book,
     telemetry: &Telemetry,
 ) -> Result<Node, StartError> {
-    let metrics = Metrics::new(registry);
+    let metrics = Metrics::new(book);
     Node::start(
         settings.config(),
         metrics,

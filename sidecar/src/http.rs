@@ -14,6 +14,7 @@ mod admission;
 mod body;
 mod connect;
 mod connection;
+mod counted;
 mod door;
 mod doors;
 #[cfg(fuzzing)]

@@ -20,6 +20,7 @@
 //! | `run` | the process: starts all in order, ends it in order |
 
 mod api;
+pub mod catalogue;
 mod certificates;
 mod clock;
 mod door;

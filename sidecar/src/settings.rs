@@ -15,6 +15,7 @@ use libkoorde::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod cloudwatch;
 pub mod environment;
 mod error;
 mod http;
@@ -22,6 +23,7 @@ pub mod keys;
 mod load;
 mod process;
 
+pub use cloudwatch::{Agent, CloudWatchSettings, Exporter};
 pub use error::SettingsError;
 pub use http::{HttpSettings, LookAside, TlsSettings};
 pub use keys::markdown_table;
@@ -60,6 +62,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// Traces.
     pub telemetry: TelemetrySettings,
+    /// CloudWatch.
+    pub cloudwatch: CloudWatchSettings,
     /// The way out.
     pub shutdown: ShutdownSettings,
 }
@@ -99,6 +103,7 @@ impl Settings {
         self.admin.check()?;
         self.log.check()?;
         self.telemetry.check()?;
+        self.cloudwatch.check()?;
         self.shutdown.check()
     }
 

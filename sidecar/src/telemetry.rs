@@ -5,30 +5,30 @@
 
 use std::time::Duration;
 
-use libkoorde::Propagation;
+use libkoorde::{
+    Propagation,
+    metrics::{Book, Counters},
+};
 use opentelemetry_sdk::trace::SdkTracerProvider;
+use prometheus_client::metrics::info::Info;
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::settings::Settings;
 
+pub mod catalogue;
+pub mod cloudwatch;
 pub mod format;
 pub mod json;
 pub mod logs;
 pub mod otlp;
+pub mod process;
 pub mod prometheus;
 
-pub use otlp::Exports;
-
 /// The process's logger and, if asked for, its span exporter.
-#[derive(Debug, Default)]
-pub struct Telemetry {
-    tracing: Option<Tracing>,
-}
-
 #[derive(Debug)]
-struct Tracing {
-    provider: SdkTracerProvider,
-    exports: Exports,
+pub struct Telemetry {
+    tracing: Option<SdkTracerProvider>,
+    exports: Counters,
 }
 
 /// Why telemetry cannot start. Trouble with a collector is never a reason.
@@ -45,11 +45,24 @@ pub enum TelemetryError {
     },
 }
 
+/// A process's metrics, with its build in them; these upstreams have series of their own.
+#[must_use]
+pub fn book(upstreams: Vec<String>) -> Book {
+    let mut book = Book::with_upstreams(upstreams);
+    let commit = option_env!("KOORDE_COMMIT").unwrap_or("unknown");
+    let build = vec![("version", env!("CARGO_PKG_VERSION")), ("commit", commit)];
+    book.register(&catalogue::BUILD, Info::new(build));
+    book
+}
+
 impl Telemetry {
     /// No exporter, and the process's logger as it is.
     #[must_use]
     pub fn none() -> Self {
-        Self::default()
+        Self {
+            tracing: None,
+            exports: Counters::before_the_book(&catalogue::EXPORTS),
+        }
     }
 
     /// Makes this process's logger and, if an endpoint is set, its exporter. A logger that was
@@ -58,18 +71,17 @@ impl Telemetry {
     /// # Errors
     /// The endpoint cannot be used as one.
     pub fn install(settings: &Settings) -> Result<Self, TelemetryError> {
-        let exporter = otlp::tracer(&settings.telemetry, &settings.node.name)?;
+        let mut this = Self::none();
+        this.tracing = otlp::tracer(&settings.telemetry, &settings.node.name, &this.exports)?;
         let mut layers = vec![logs::layer(&settings.log)];
         layers.extend(
-            exporter
+            this.tracing
                 .as_ref()
-                .map(|(provider, _)| otlp::layer(provider).boxed()),
+                .map(|provider| otlp::layer(provider).boxed()),
         );
         // Several nodes in one process (`koorde dev`) share the first one's logger.
         let _ = tracing_subscriber::registry().with(layers).try_init();
-        Ok(Self {
-            tracing: exporter.map(|(provider, exports)| Tracing { provider, exports }),
-        })
+        Ok(this)
     }
 
     /// How trace context passes through this process; none if no spans are exported.
@@ -78,15 +90,15 @@ impl Telemetry {
         self.tracing.as_ref().map(|_| otlp::propagation())
     }
 
-    /// What became of exports; none if there is no exporter.
+    /// What became of exports, by exporter and outcome.
     #[must_use]
-    pub fn exports(&self) -> Option<&Exports> {
-        self.tracing.as_ref().map(|tracing| &tracing.exports)
+    pub const fn exports(&self) -> &Counters {
+        &self.exports
     }
 
     /// Sends the last spans, within `bound`; what has not been sent by then is lost.
     pub async fn flush(self, bound: Duration) {
-        let Some(Tracing { provider, .. }) = self.tracing else {
+        let Some(provider) = self.tracing else {
             return;
         };
         let flushed = tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(bound));

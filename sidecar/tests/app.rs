@@ -222,7 +222,7 @@ async fn metrics_come_in_the_form_that_is_asked_for() {
         "koorde_cache_requests_total{result=\"hit\",tier=\"local\"} 3\n",
         "koorde_http_requests_total{listener=\"http\",route=\"/cache\",status=\"2xx\"} 4\n",
         "# TYPE koorde_build_info gauge\n",
-        "koorde_http_cache_duration_seconds_count 4\n",
+        "koorde_request_duration_seconds_count{result=\"hit\"} 3\n",
     ] {
         assert!(text.body.contains(line), "{line:?} is not in {}", text.body);
     }

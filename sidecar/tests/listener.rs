@@ -14,7 +14,7 @@ use koorde_sidecar::{
     shutdown::Phase,
 };
 use libkoorde::config::ByteSize;
-use prometheus_client::registry::Registry;
+use libkoorde::metrics::Book;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -45,7 +45,7 @@ impl Server {
             ..HttpSettings::default()
         };
         change(&mut settings);
-        let metrics = Arc::new(HttpMetrics::new(&mut Registry::default()));
+        let metrics = Arc::new(HttpMetrics::new(&mut Book::default()));
         let listener = Listener::bind(ListenerName::Http, &settings, &metrics)
             .await
             .expect("a free port");

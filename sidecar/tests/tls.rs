@@ -13,7 +13,7 @@ use koorde_sidecar::{
     settings::{HttpSettings, TlsSettings},
     shutdown::Phase,
 };
-use prometheus_client::registry::Registry;
+use libkoorde::metrics::Book;
 use rustls::{ClientConfig, RootCertStore, crypto::ring};
 use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::watch};
@@ -79,7 +79,7 @@ async fn bind(tls: TlsSettings, metrics: &Arc<HttpMetrics>) -> Result<Listener, 
 }
 
 async fn start(tls: TlsSettings) -> Server {
-    let metrics = Arc::new(HttpMetrics::new(&mut Registry::default()));
+    let metrics = Arc::new(HttpMetrics::new(&mut Book::default()));
     let listener = bind(tls, &metrics)
         .await
         .expect("the files are well-formed");
@@ -173,7 +173,7 @@ async fn a_handshake_that_does_not_come_is_not_waited_for() {
 #[tokio::test]
 async fn a_file_that_cannot_be_used_is_named_with_its_key() {
     let files = Files::new("wrong");
-    let metrics = Arc::new(HttpMetrics::new(&mut Registry::default()));
+    let metrics = Arc::new(HttpMetrics::new(&mut Book::default()));
     let missing = Some("missing.pem".to_owned());
     for (tls, key) in [
         (

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -23,7 +23,10 @@ use super::{clock, gate::Gate, peers::Peers, wire};
 use crate::{
     id::{Id, KeyId},
     metrics::{Metrics, count},
-    ring::{Command, DownReason, Event, Input, LookupId, Message, Output, Ring, RingView},
+    ring::{
+        Command, DownReason, Event, Input, LookupId, Message, NotFoundReason, Output, Ring,
+        RingView,
+    },
 };
 
 /// Messages that may wait for the ring. It takes microseconds each; beyond it they are lost, as
@@ -144,7 +147,7 @@ pub(crate) struct Driver {
     peers: Arc<Peers>,
     view: Arc<ArcSwap<RingView>>,
     changes: watch::Sender<u64>,
-    waiting: HashMap<LookupId, oneshot::Sender<Found>>,
+    waiting: HashMap<LookupId, (oneshot::Sender<Found>, Instant)>,
     next_lookup: u64,
     metrics: Arc<Metrics>,
     gate: Arc<Gate>,
@@ -162,13 +165,12 @@ impl Driver {
         let (sender, asks) = mpsc::channel(INPUTS);
         let (changes, changed) = watch::channel(0);
         let view = Arc::new(ArcSwap::new(ring.view()));
+        show(&metrics, &view.load());
         let handle = Handle {
             asks: sender,
             view: Arc::clone(&view),
             changes: changed,
         };
-        // Itself, until it meets others.
-        metrics.ring_members.set(1);
         let driver = Self {
             ring,
             asks,
@@ -221,8 +223,9 @@ impl Driver {
         let lookup = LookupId(self.next_lookup);
         self.next_lookup += 1;
         // Every look-up ends by an event, so the table is no larger than the ring's own bound.
-        self.waiting.insert(lookup, reply);
-        let deadline = clock::now().instant + timeout;
+        let now = clock::now().instant;
+        self.waiting.insert(lookup, (reply, now));
+        let deadline = now + timeout;
         Input::Command(Command::Find {
             lookup,
             key,
@@ -231,12 +234,21 @@ impl Driver {
         })
     }
 
+    /// A look-up has ended; who waits for it, if anybody.
+    fn looked_up(&mut self, lookup: LookupId, outcome: &str) -> Option<oneshot::Sender<Found>> {
+        let (reply, since) = self.waiting.remove(&lookup)?;
+        let took = clock::now().instant - since;
+        self.metrics.lookup_seconds.of(&[outcome]).took(took);
+        if outcome == "timeout" {
+            count(&self.metrics.deadline_exceeded, "look_up");
+        }
+        Some(reply)
+    }
+
     fn publish(&self) {
         let view = self.ring.view();
         if !Arc::ptr_eq(&view, &self.view.load()) {
-            self.metrics
-                .ring_members
-                .set(i64::try_from(view.members().len()).unwrap_or(i64::MAX));
+            show(&self.metrics, &view);
             self.view.store(view);
             let version = self.published.fetch_add(1, Ordering::Relaxed) + 1;
             self.changes.send_replace(version);
@@ -250,17 +262,21 @@ impl Driver {
                 lookup,
                 owners,
                 path,
+                hops,
                 ..
             } => {
-                count(&metrics.ring_lookups, "ok");
-                if let Some(reply) = self.waiting.remove(&lookup) {
+                metrics.lookup_hops.at(0).record(hops.into());
+                if let Some(reply) = self.looked_up(lookup, "ok") {
                     // The asker may have gone; then nobody needs it.
                     let _ = reply.send(Found { owners, path });
                 }
             }
-            Event::NotFound { lookup, .. } => {
-                count(&metrics.ring_lookups, "timeout");
-                self.waiting.remove(&lookup);
+            Event::NotFound { lookup, reason } => {
+                let outcome = match reason {
+                    NotFoundReason::Deadline => "timeout",
+                    NotFoundReason::Overloaded | NotFoundReason::Left => "error",
+                };
+                self.looked_up(lookup, outcome);
             }
             Event::Up(member) => {
                 count(&metrics.ring_changes, "up");
@@ -276,6 +292,9 @@ impl Driver {
                 };
                 count(&metrics.ring_changes, kind);
                 let is_dead = reason == DownReason::Dead;
+                if is_dead {
+                    count(&metrics.suspicions, "confirmed");
+                }
                 self.gate.down(&member, is_dead, clock::now().instant);
                 info!(member = %member.name, address = %member.addr, reason = ?reason, "Member down.");
                 self.peers.forget(member.addr);
@@ -284,16 +303,27 @@ impl Driver {
                 count(&metrics.ring_changes, "merged");
                 info!(members, "Met another ring.");
             }
-            Event::Refuted => {
-                count(&metrics.ring_changes, "refuted");
+            Event::TakenForDead => {
+                count(&metrics.ring_changes, "taken_for_dead");
                 // Before the others have us back: what they purged meanwhile was not told to us.
                 self.gate.everybody();
                 info!("Others took this node for dead.");
             }
+            Event::Stabilized { took } => metrics.stabilize_seconds.took(took),
+            Event::Refuted => count(&metrics.suspicions, "refuted"),
             Event::Left => debug!("Left the ring."),
             Event::Superseded { by } => {
                 tracing::error!(name = %by.name, address = %by.addr, "Another process runs under this node's name; this one has left the ring. Give every node a name of its own.");
             }
         }
     }
+}
+
+/// Shows the ring as it is in this view.
+fn show(metrics: &Metrics, view: &RingView) {
+    let level = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    metrics.ring_members.set(level(view.members().len()));
+    metrics.ring_successors.set(level(view.successors().len()));
+    metrics.ring_pointers.set(level(view.pointers().len()));
+    metrics.ring_state.choose(view.state().as_str());
 }

@@ -16,7 +16,7 @@ use crate::{
     id::Id,
     outcome::{CacheResult, Tier},
     policy::{Carried, Forward, Reuse, Selecting, Settings, StoredHead, Target, reuse},
-    ring::{Member, Phase, RingView, Role},
+    ring::{Member, RingView, Role},
 };
 
 /// How long an operator waits for the owner and its replicas, all in all.
@@ -29,20 +29,13 @@ const MAX_PROBES: usize = 257;
 impl Inner {
     pub(crate) fn ring_report(&self) -> RingReport {
         let view = self.view.load();
-        let state = match view.state() {
-            Phase::Alone => "alone",
-            Phase::Joining => "joining",
-            Phase::Active => "active",
-            Phase::Leaving => "leaving",
-            Phase::Left => "left",
-        };
         let me = view.me();
         let mut members: Vec<&Member> = view.members().iter().collect();
         members.sort_by_key(|member| me.id.distance(member.id));
         RingReport {
             node: me.name.to_string(),
             id: me.id.to_string(),
-            state: state.to_owned(),
+            state: view.state().as_str().to_owned(),
             complete: view.is_complete(),
             degree: self.config.ring.degree,
             members: members

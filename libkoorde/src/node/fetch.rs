@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     error::FetchError,
+    metrics::count,
     outcome::{CacheResult, Outcome, Tier},
     policy::{
         CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, forwarding, reuse,
@@ -87,6 +88,9 @@ impl Inner {
         // A forwarded request is counted where the client asked, so that sums over nodes are right.
         if hop == Hop::Client {
             self.metrics.answered(outcome);
+            if let Err(error) = &answer {
+                self.metrics.failed(error);
+            }
         }
         answer
     }
@@ -168,6 +172,7 @@ impl Inner {
         let (stale, forward) = match reuse {
             Reuse::StaleWhileRevalidate { index } if ours && let Some(stored) = stored(index) => {
                 let hit = self.hit(&request, &stored, CacheResult::Stale, Tier::Local, now);
+                count(&self.metrics.stale_served, "swr");
                 usable = Some(hit);
                 (Some(stored), Forward::Stale)
             }
@@ -216,6 +221,8 @@ impl Inner {
             tier,
             collapsed: false,
         };
+        let age = stored.head.current_age(now.instant);
+        self.metrics.stored_age.took(age);
         let member = self.name.hit(&stored.head, now);
         Answer::from_stored(request, stored, outcome, Vec::new(), &member, now)
     }
@@ -303,12 +310,16 @@ impl Inner {
                 None
             };
             let Some(seat) = seat else { break };
+            let joined = clock::now().instant;
             match self
                 .head(&seat.reader, miss.request.interim.as_ref(), miss.deadline)
                 .await
             {
                 Ok(head) => {
                     let now = clock::now();
+                    if !seat.leads {
+                        self.metrics.coalesce_wait.took(now.instant - joined);
+                    }
                     let purged = self.purged_since(seat.flight.born, &miss.key, &head);
                     if head.result == CacheResult::Stale {
                         // The next request tries the origin again.

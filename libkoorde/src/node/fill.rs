@@ -397,6 +397,9 @@ impl Fill {
         result: CacheResult,
         fwd_status: Option<StatusCode>,
     ) {
+        if result == CacheResult::Stale {
+            count(&self.node.metrics.stale_served, "sie");
+        }
         let head = Head {
             status: stored.head.status,
             fields: HeaderMap::new(),

@@ -229,6 +229,8 @@ impl Node {
         metrics
             .capacity_bytes
             .set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        let max_fills = i64::try_from(config.fetch.max_fills);
+        metrics.concurrency_limit.set(max_fills.unwrap_or(i64::MAX));
         let max_connections = config.ring.max_peer_connections;
         let (later, told) = Later::new();
         let inner = Arc::new(Inner {

@@ -49,6 +49,9 @@ impl Inner {
             tier: Tier::Origin,
             collapsed: false,
         });
+        if let Err(error) = &answer {
+            self.metrics.failed(error);
+        }
         answer
     }
 

@@ -196,19 +196,8 @@ impl Peers {
         interim: &Interim,
         timeout: Duration,
     ) -> Result<PeerAnswer, PeerError> {
-        let started = super::clock::now().instant;
-        let answer = self.fetch_head(to, request, interim, timeout).await;
-        let elapsed = super::clock::now().instant - started;
-        self.metrics.peer_seconds.observe(elapsed.as_secs_f64());
-        let kind = match &answer {
-            Ok(_) => "ok",
-            Err(PeerError::Failed(FetchError::NotStored)) => "not_stored",
-            Err(PeerError::Failed(_)) => "origin",
-            Err(PeerError::Behind) => "behind",
-            Err(PeerError::Unreachable(_)) => "unreachable",
-            Err(PeerError::Refused(_)) => "refused",
-        };
-        count(&self.metrics.peer_fetches, kind);
+        let answer = self.fetch_head(to, request, interim, timeout);
+        let answer = self.called("fetch", answer).await;
         if let Err(PeerError::Unreachable(_)) = answer {
             // Redial next time; and let the ring look into it.
             self.data
@@ -218,6 +207,33 @@ impl Peers {
             let _ = self.unreachable.try_send(to);
         }
         answer
+    }
+
+    /// Counts a call by how it ended and how long that took.
+    async fn called<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let started = super::clock::now().instant;
+        let answer = call.await;
+        let took = super::clock::now().instant - started;
+        let code = match &answer {
+            Ok(_) => "ok",
+            Err(PeerError::Failed(FetchError::NotStored)) => "not_stored",
+            Err(PeerError::Failed(_)) => "origin",
+            Err(PeerError::Behind) => "behind",
+            Err(PeerError::Unreachable(_)) => "unreachable",
+            Err(PeerError::Refused(_)) => "refused",
+        };
+        self.metrics.called(method, code, took);
+        answer
+    }
+
+    /// No answer in time.
+    fn late<T>(&self, timeout: Duration) -> Result<T, PeerError> {
+        count(&self.metrics.deadline_exceeded, "peer");
+        Err(PeerError::Refused(format!("no answer within {timeout:?}")))
     }
 
     async fn fetch_head(
@@ -245,9 +261,7 @@ impl Peers {
         };
         let (parts, first) = match time::timeout(timeout, head).await {
             Ok(result) => result?,
-            Err(_elapsed) => {
-                return Err(PeerError::Refused(format!("no answer within {timeout:?}")));
-            }
+            Err(_elapsed) => return self.late(timeout),
         };
         let body = PeerBody {
             parts,
@@ -304,8 +318,11 @@ impl Peers {
     ) -> Result<SyncReply, PeerError> {
         let mut client =
             PeerClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
-        let reply = client.sync_purges(wire::sync(cluster, sync)).await;
-        wire::sync_reply(reply.map_err(refused)?.into_inner()).map_err(PeerError::Refused)
+        let call = async {
+            let reply = client.sync_purges(wire::sync(cluster, sync)).await;
+            wire::sync_reply(reply.map_err(refused)?.into_inner()).map_err(PeerError::Refused)
+        };
+        self.called("sync", call).await
     }
 
     /// Tells a peer what is stale; whether others may hold copies that came from it.
@@ -316,8 +333,11 @@ impl Peers {
         stale: &Stale,
     ) -> Result<bool, PeerError> {
         let mut client = PeerClient::new(self.open_channel(to)?);
-        let reply = client.invalidate(wire::invalidate(cluster, stale)).await;
-        Ok(reply.map_err(refused)?.into_inner().copied)
+        let call = async {
+            let reply = client.invalidate(wire::invalidate(cluster, stale)).await;
+            Ok(reply.map_err(refused)?.into_inner().copied)
+        };
+        self.called("invalidate", call).await
     }
 
     /// Asks a peer for a part of an origin's budget.
@@ -328,13 +348,16 @@ impl Peers {
         timeout: Duration,
     ) -> Result<Grant, PeerError> {
         let mut client = PeerClient::new(self.channel(to));
-        match time::timeout(timeout, client.lease(request)).await {
-            Ok(reply) => {
-                let reply = reply.map_err(refused)?.into_inner();
-                wire::granted(reply).map_err(PeerError::Refused)
+        let call = async {
+            match time::timeout(timeout, client.lease(request)).await {
+                Ok(reply) => {
+                    let reply = reply.map_err(refused)?.into_inner();
+                    wire::granted(reply).map_err(PeerError::Refused)
+                }
+                Err(_elapsed) => self.late(timeout),
             }
-            Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
-        }
+        };
+        self.called("lease", call).await
     }
 }
 

@@ -9,7 +9,10 @@ use super::{
     connector::{connect, denied},
     origin::chain,
 };
-use crate::{error::FetchError, metrics::count};
+use crate::{
+    error::FetchError,
+    metrics::{OTHER, count},
+};
 
 impl Node {
     /// A connection to `host:port`, judged by the egress guard, within `origin.connect_timeout`.
@@ -19,7 +22,7 @@ impl Node {
     /// A refusal of the guard, or no connection.
     pub async fn connect(&self, authority: &Authority) -> Result<TcpStream, FetchError> {
         let inner = &self.inner;
-        let count_error = |kind| count(&inner.metrics.origin_errors, kind);
+        let count_error = |kind| inner.metrics.origin_errors.of(&[OTHER, kind]).inc();
         let uri = Uri::from(authority.clone());
         let timeout = inner.config.origin.connect_timeout;
         let Ok(connected) =

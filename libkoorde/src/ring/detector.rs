@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::Ring;
-use super::protocol::{Change, DownReason, Gone, Member, Message};
+use super::protocol::{Change, DownReason, Event, Gone, Member, Message};
 use super::timers::Timer;
 use crate::id::Id;
 
@@ -116,9 +116,12 @@ impl Ring {
             return;
         };
         let on_behalf = check.on_behalf.clone();
-        let sent = check.sent;
+        let (sent, attempts) = (check.sent, check.attempts);
         // From a helper it clears as well: a member others can reach is not dead.
         self.cancel_check(id);
+        if attempts > 1 {
+            self.emit(Event::Refuted);
+        }
         if self.neighbors.at_addr(from) == Some(id) {
             self.note_rtt(id, now.saturating_duration_since(sent));
         }
@@ -169,8 +172,11 @@ impl Ring {
         if let Some(check) = self.checks.get(&id) {
             // Its Pong carries our answer to whoever asked us to ping; anything else says as much.
             let on_behalf = check.on_behalf.clone();
-            let sent = check.sent;
+            let (sent, attempts) = (check.sent, check.attempts);
             self.cancel_check(id);
+            if attempts > 1 {
+                self.emit(Event::Refuted);
+            }
             self.note_rtt(id, now.saturating_duration_since(sent));
             for (asker, nonce) in on_behalf {
                 self.send(asker, Message::Pong { nonce });

@@ -164,7 +164,7 @@ impl Ring {
             self.me.incarnation = incarnation + 1;
             self.dirty = true;
             everybody = true;
-            self.emit(Event::Refuted);
+            self.emit(Event::TakenForDead);
         }
         let alive = Change::Alive(self.me.clone());
         if everybody {

@@ -147,6 +147,13 @@ pub enum Event {
     },
     /// Others took us for dead, and we have told them better: for them we were away, whether we
     /// noticed or not.
+    TakenForDead,
+    /// The successor has answered a period's question.
+    Stabilized {
+        /// How long it took.
+        took: std::time::Duration,
+    },
+    /// A member that had missed more than one probe has answered.
     Refuted,
     /// We have left; the ring says nothing more.
     Left,
@@ -194,6 +201,20 @@ pub enum Phase {
     Leaving,
     /// Gone.
     Left,
+}
+
+impl Phase {
+    /// The word for reports and labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Joining => "joining",
+            Self::Active => "active",
+            Self::Leaving => "leaving",
+            Self::Left => "left",
+        }
+    }
 }
 
 /// What travels between nodes. All one-way.

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Ring;
-use super::protocol::{Change, Digest, Lookup, LookupId, Member, Message, Phase, Purpose, Role};
+use super::protocol::{
+    Change, Digest, Event, Lookup, LookupId, Member, Message, Phase, Purpose, Role,
+};
 use super::timers::Timer;
 use crate::id::KeyId;
 
@@ -141,7 +143,9 @@ impl Ring {
         }
         self.stabilizing = None;
         self.timers.cancel(Timer::Stabilized);
-        self.note_rtt(id, now.saturating_duration_since(asked));
+        let took = now.saturating_duration_since(asked);
+        self.note_rtt(id, took);
+        self.emit(Event::Stabilized { took });
         for member in between.into_iter().take(2) {
             self.tell_if_dead(now, &member);
             self.learn(now, member);

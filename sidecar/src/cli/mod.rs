@@ -11,6 +11,7 @@ pub mod bench;
 mod cache_status;
 mod client;
 mod clock;
+pub mod cloudwatch;
 pub mod config;
 pub mod dev;
 pub mod explain;
@@ -22,6 +23,7 @@ pub mod inject;
 pub mod injector;
 mod loopback;
 mod manifest;
+pub mod metrics;
 mod output;
 pub mod purge;
 pub mod ring;
@@ -79,6 +81,11 @@ pub enum Command {
     Injector(injector::InjectorArgs),
     /// Show, check and document the configuration
     Config(config::ConfigArgs),
+    /// Show every metric that a node has
+    Metrics(metrics::MetricsArgs),
+    /// Tell what CloudWatch will cost
+    #[command(name = "cloudwatch")]
+    CloudWatch(cloudwatch::CloudWatchArgs),
 }
 
 /// Does what the command line asks for.
@@ -91,6 +98,8 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Serve(args) => return Ok(serve::run(args).await),
         Command::Injector(args) => return injector::run(args).await,
         Command::Config(args) => config::run(args).await,
+        Command::Metrics(args) => metrics::run(&args),
+        Command::CloudWatch(args) => cloudwatch::run(&args),
         Command::Dev(args) => dev::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::Ring(args) => ring::run(args).await,

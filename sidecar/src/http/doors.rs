@@ -7,8 +7,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use libkoorde::{CacheService, Gateway, Node, Propagation};
-use prometheus_client::registry::Registry;
+use libkoorde::{CacheService, Gateway, Node, Propagation, metrics::Book};
 use tokio::sync::{Semaphore, watch};
 use tower::{BoxError, Service};
 use tower_http::set_header::SetResponseHeader;
@@ -25,7 +24,7 @@ use crate::{
     admin::{self, Token},
     settings::HttpSettings,
     shutdown::Phase,
-    telemetry::{format::Format, json, prometheus},
+    telemetry::{format::Format, json, process::Process, prometheus},
 };
 
 /// What the doors open to.
@@ -33,8 +32,10 @@ pub struct State {
     /// The node.
     pub node: Node,
     /// Everything counted in this process.
-    pub registry: Registry,
-    /// What the listeners count; registered in `registry`.
+    pub book: Book,
+    /// What the system says of this process; in `book`.
+    pub process: Process,
+    /// What the listeners count; they are in `book`.
     pub metrics: Arc<HttpMetrics>,
     /// Where the process is in its life.
     pub phase: watch::Receiver<Phase>,
@@ -57,6 +58,12 @@ pub struct State {
 }
 
 impl State {
+    /// Sets the gauges of sizes, which are looked up when they are asked for, not at every change.
+    pub fn refresh(&self) {
+        let _also_sets_the_gauges = self.node.stats();
+        self.process.refresh();
+    }
+
     /// Whether clients should be sent here.
     #[must_use]
     pub fn is_ready(&self) -> bool {
@@ -263,17 +270,16 @@ fn readyz(state: &State) -> Answer {
 }
 
 fn metrics(state: &State, format: Result<Format, Failure>, accept: &Accept) -> Answer {
-    // Sizes are looked up when they are asked for, not at every change.
-    let _also_sets_the_gauges = state.node.stats();
+    state.refresh();
     let mut answer = match format {
         Err(failure) => return failure.answer(accept),
         Ok(Format::Json) => respond::json(StatusCode::OK, &json::metrics(state)),
         Ok(Format::OpenMetrics) => {
-            let body = prometheus::open_metrics(&state.registry);
+            let body = prometheus::open_metrics(state.book.registry());
             respond::typed(StatusCode::OK, Format::OpenMetrics.content_type(), body)
         }
         Ok(Format::Text) => {
-            let body = prometheus::text(&prometheus::open_metrics(&state.registry));
+            let body = prometheus::text(&prometheus::open_metrics(state.book.registry()));
             respond::typed(StatusCode::OK, Format::Text.content_type(), body)
         }
     };

@@ -2,15 +2,14 @@
 
 use std::time::Duration;
 
-use http::StatusCode;
-use libkoorde::metrics::SECONDS;
-use prometheus_client::{
-    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
+use http::{Method, StatusCode};
+use libkoorde::{
+    metrics::{Book, Counters, Distributions, Gauges},
+    outcome::CacheResult,
 };
 
 use super::{activity::Reason, admission::Refused};
+use crate::telemetry::catalogue;
 
 /// Which listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -29,12 +28,6 @@ impl ListenerName {
             Self::Http => "http",
             Self::Admin => "admin",
         }
-    }
-}
-
-impl EncodeLabelValue for ListenerName {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.as_str(), encoder)
     }
 }
 
@@ -71,89 +64,53 @@ impl Closed {
     }
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ListenerLabel {
-    listener: ListenerName,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ClosedLabels {
-    listener: ListenerName,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct RequestLabels {
-    listener: ListenerName,
-    route: &'static str,
-    status: &'static str,
-}
-
 /// What the listeners count.
 #[derive(Debug)]
 pub struct HttpMetrics {
-    connections: Family<ListenerLabel, Gauge>,
-    closed: Family<ClosedLabels, Counter>,
-    requests: Family<RequestLabels, Counter>,
-    tunnels: Gauge,
-    seconds: Histogram,
+    connections: Gauges,
+    closed: Counters,
+    requests: Counters,
+    tunnels: Gauges,
+    inflight: Gauges,
+    seconds: Distributions,
+    server_seconds: Distributions,
+    response_bytes: Counters,
 }
 
 impl HttpMetrics {
-    /// Registers every metric.
+    /// Adds every metric.
     #[must_use]
-    pub fn new(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("koorde_http");
-        let metrics = Self {
-            connections: Family::default(),
-            closed: Family::default(),
-            requests: Family::default(),
-            tunnels: Gauge::default(),
-            seconds: Histogram::new(SECONDS),
-        };
-        registry.register(
-            "connections",
-            "Connections open",
-            metrics.connections.clone(),
-        );
-        registry.register(
-            "connections_closed",
-            "Connections by how they ended; refused ones among them",
-            metrics.closed.clone(),
-        );
-        registry.register(
-            "requests",
-            "Requests by route and class of status",
-            metrics.requests.clone(),
-        );
-        registry.register("tunnels", "Tunnels open (CONNECT)", metrics.tunnels.clone());
-        registry.register_with_unit(
-            "cache_duration",
-            "From a request to the cache, by any door, to the head of its response",
-            Unit::Seconds,
-            metrics.seconds.clone(),
-        );
-        for listener in [ListenerName::Http, ListenerName::Admin] {
-            let _ = metrics
-                .connections
-                .get_or_create(&ListenerLabel { listener });
+    pub fn new(book: &mut Book) -> Self {
+        Self {
+            connections: book.gauges(&catalogue::HTTP_CONNECTIONS),
+            closed: book.counters(&catalogue::HTTP_CLOSED),
+            requests: book.counters(&catalogue::HTTP_REQUESTS),
+            tunnels: book.gauges(&catalogue::HTTP_TUNNELS),
+            inflight: book.gauges(&catalogue::REQUESTS_INFLIGHT),
+            seconds: book.distributions(&catalogue::REQUEST_SECONDS),
+            server_seconds: book.distributions(&catalogue::HTTP_SERVER_SECONDS),
+            response_bytes: book.counters(&catalogue::RESPONSE_BYTES),
         }
-        metrics
     }
 
     /// Counts an open connection until the guard is dropped.
     pub(super) fn open(&self, listener: ListenerName) -> Open {
-        let gauge = self
-            .connections
-            .get_or_create_owned(&ListenerLabel { listener });
-        gauge.inc();
-        Open(gauge)
+        Open::new(&self.connections, listener as usize)
     }
 
     /// Counts an open tunnel until the guard is dropped.
     pub(super) fn tunnel(&self) -> Open {
-        self.tunnels.inc();
-        Open(self.tunnels.clone())
+        Open::new(&self.tunnels, 0)
+    }
+
+    /// Counts a request under way until the guard is dropped.
+    pub(super) fn begin(&self) -> Open {
+        Open::new(&self.inflight, 0)
+    }
+
+    /// The counters of bytes, in the order of results.
+    pub(super) fn response_bytes(&self) -> Counters {
+        self.response_bytes.clone()
     }
 
     /// How many tunnels are open.
@@ -163,49 +120,85 @@ impl HttpMetrics {
     }
 
     pub(super) fn closed(&self, listener: ListenerName, closed: Closed) {
-        let labels = ClosedLabels {
-            listener,
-            reason: closed.as_str(),
-        };
-        self.closed.get_or_create(&labels).inc();
+        let words = [listener.as_str(), closed.as_str()];
+        self.closed.of(&words).inc();
     }
 
     /// How many connections of a listener ended that way.
     #[must_use]
     pub fn closed_count(&self, listener: ListenerName, reason: &'static str) -> u64 {
-        self.closed
-            .get_or_create(&ClosedLabels { listener, reason })
-            .get()
+        self.closed.of(&[listener.as_str(), reason]).get()
     }
 
     /// How many connections of a listener are open.
     #[must_use]
     pub fn open_count(&self, listener: ListenerName) -> i64 {
-        self.connections
-            .get_or_create(&ListenerLabel { listener })
-            .get()
+        self.connections.at(listener as usize).get()
     }
 
     pub(super) fn answered(&self, listener: ListenerName, route: &'static str, status: StatusCode) {
-        let labels = RequestLabels {
-            listener,
-            route,
-            status: class(status),
-        };
-        self.requests.get_or_create(&labels).inc();
+        let words = [listener.as_str(), route, class(status)];
+        self.requests.of(&words).inc();
     }
 
-    pub(super) fn took(&self, duration: Duration) {
-        self.seconds.observe(duration.as_secs_f64());
+    /// A request to the cache has its response's head.
+    pub(super) fn took(
+        &self,
+        duration: Duration,
+        result: CacheResult,
+        (method, status, route): (&Method, StatusCode, &str),
+    ) {
+        self.seconds.at(result as usize).took(duration);
+        let words = [known(method), code(status), route];
+        self.server_seconds.of(&words).took(duration);
     }
 }
 
-/// Counts one open connection or tunnel.
-pub(super) struct Open(Gauge);
+/// Counts one open connection, tunnel or request.
+pub(super) struct Open(Gauges, usize);
+
+impl Open {
+    fn new(gauges: &Gauges, index: usize) -> Self {
+        gauges.at(index).inc();
+        Self(gauges.clone(), index)
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.dec();
+        self.0.at(self.1).dec();
+    }
+}
+
+/// The method as the semantic conventions word it.
+fn known(method: &Method) -> &str {
+    match method.as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS") => known,
+        _ => "_OTHER",
+    }
+}
+
+/// The status as it is in the catalogue's closed set; the last word stands for all others.
+fn code(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        200 => "200",
+        204 => "204",
+        206 => "206",
+        301 => "301",
+        302 => "302",
+        304 => "304",
+        400 => "400",
+        401 => "401",
+        403 => "403",
+        404 => "404",
+        410 => "410",
+        416 => "416",
+        429 => "429",
+        500 => "500",
+        502 => "502",
+        503 => "503",
+        504 => "504",
+        _ => "other",
     }
 }
 

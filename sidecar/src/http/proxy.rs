@@ -9,16 +9,22 @@ use http::{
 };
 use http_body::Body;
 use http_body_util::BodyExt;
-use libkoorde::{Interim, outcome::Outcome, policy::Target};
+use libkoorde::{
+    Interim,
+    outcome::{CacheResult, Outcome},
+    policy::Target,
+};
 use tokio::time::Instant;
 use tower::BoxError;
 use tracing::{Instrument, Span};
 
 use super::{
     Accept, State,
+    counted::Counted,
     door::Way,
     interim::Sink,
     location, look_aside,
+    metrics::Open,
     respond::{Answer, Failure},
     upload::Upload,
 };
@@ -50,14 +56,17 @@ where
         let purged = purge(state, target, head, accept).await;
         return purged.unwrap_or_else(|failure| refused(&failure, accept, version));
     }
-    let began = Instant::now();
+    let (began, inflight) = (Instant::now(), state.metrics.begin());
+    let method = request.method().clone();
     let span = match &state.propagation {
         Some(propagation) => otlp::server_span(request.method(), request.headers(), propagation),
         None => Span::none(),
     };
     let version = request.version();
     let base = target.clone();
-    let fetched = fetch(state, target, request).instrument(span.clone()).await;
+    let fetched = fetch(state, target, request, inflight)
+        .instrument(span.clone())
+        .await;
     let mut answer = fetched.unwrap_or_else(|failure| {
         span.in_scope(|| failure.log());
         refused(&failure, accept, version)
@@ -70,8 +79,11 @@ where
             sandbox(&mut answer);
         }
     }
-    otlp::end_server_span(&span, answer.status(), answer.extensions().get::<Outcome>());
-    state.metrics.took(began.elapsed());
+    let outcome = answer.extensions().get::<Outcome>();
+    otlp::end_server_span(&span, answer.status(), outcome);
+    let result = outcome.map_or(CacheResult::Error, |outcome| outcome.result);
+    let of = (&method, answer.status(), way.as_str());
+    state.metrics.took(began.elapsed(), result, of);
     answer
 }
 
@@ -109,7 +121,12 @@ async fn purge(
     Ok(answer)
 }
 
-async fn fetch<B>(state: &State, target: Target, request: Request<B>) -> Result<Answer, Failure>
+async fn fetch<B>(
+    state: &State,
+    target: Target,
+    request: Request<B>,
+    inflight: Open,
+) -> Result<Answer, Failure>
 where
     B: Body<Data = Bytes> + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
@@ -146,7 +163,12 @@ where
         return Err(Failure::new(StatusCode::BAD_GATEWAY, "origin", message));
     }
     let outcome = response.extensions().get::<Outcome>().copied();
-    let mut answer = response.map(|body| body.map_err(Into::into).boxed_unsync());
+    let result = outcome.map_or(CacheResult::Bypass, |outcome| outcome.result);
+    let bytes = state.metrics.response_bytes();
+    let mut answer = response.map(|body| {
+        let body = Counted::new(body, bytes, result, inflight);
+        body.map_err(Into::into).boxed_unsync()
+    });
     if let Some(outcome) = outcome {
         let value = HeaderValue::from_static(outcome.x_cache());
         answer.headers_mut().insert(&X_CACHE, value);

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use prometheus_client::registry::Registry;
+use libkoorde::metrics::Book;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{Event, answer, clock, metrics::InjectorMetrics};
@@ -26,7 +26,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Door {
     pub(super) settings: InjectSettings,
     pub(super) metrics: Arc<InjectorMetrics>,
-    pub(super) registry: Registry,
+    pub(super) book: Book,
     pub(super) events: mpsc::Sender<Event>,
     /// Whether there is a certificate to serve.
     pub(super) is_ready: watch::Receiver<bool>,
@@ -39,7 +39,7 @@ type Answered = Response<Full<Bytes>>;
 impl Door {
     pub(super) fn new(
         settings: InjectSettings,
-        (metrics, registry): (Arc<InjectorMetrics>, Registry),
+        (metrics, book): (Arc<InjectorMetrics>, Book),
         events: mpsc::Sender<Event>,
         is_ready: watch::Receiver<bool>,
         phase: watch::Receiver<Phase>,
@@ -47,7 +47,7 @@ impl Door {
         Self {
             settings,
             metrics,
-            registry,
+            book,
             events,
             is_ready,
             phase,
@@ -80,7 +80,7 @@ impl Door {
     ) -> Result<Answered, Infallible> {
         Ok(match request.uri().path() {
             "/metrics" | "/metrics/prometheus" => {
-                let metrics = prometheus::text(&prometheus::open_metrics(&self.registry));
+                let metrics = prometheus::text(&prometheus::open_metrics(self.book.registry()));
                 let mut answer = Response::new(Full::from(metrics));
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 answer.headers_mut().insert(header::CONTENT_TYPE, kind);

@@ -2,99 +2,50 @@
 
 use std::time::Duration;
 
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
-    registry::{Registry, Unit},
-};
+use libkoorde::metrics::{Book, Counters, Distributions, Gauges};
 
-use super::Outcome;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ReviewLabels {
-    outcome: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ResultLabel {
-    result: &'static str,
-}
+use super::{Outcome, catalogue};
 
 /// What the injector counts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct InjectorMetrics {
-    reviews: Family<ReviewLabels, Counter>,
-    events: Family<ResultLabel, Counter>,
-    renewals: Family<ResultLabel, Counter>,
-    not_after: Gauge,
-    seconds: Option<Histogram>,
+    reviews: Counters,
+    events: Counters,
+    renewals: Counters,
+    not_after: Gauges,
+    seconds: Distributions,
 }
 
 impl InjectorMetrics {
-    pub(super) fn new(registry: &mut Registry) -> Self {
-        let registry = registry.sub_registry_with_prefix("koorde_injector");
-        let seconds = Histogram::new([0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 1.0]);
-        let metrics = Self {
-            seconds: Some(seconds.clone()),
-            ..Self::default()
-        };
-        registry.register(
-            "reviews",
-            "Reviews, by what became of the pod",
-            metrics.reviews.clone(),
-        );
-        registry.register(
-            "events",
-            "Events for owners of pods, by what became of them",
-            metrics.events.clone(),
-        );
-        registry.register(
-            "renewals",
-            "Looks at the certificates, by how they ended",
-            metrics.renewals.clone(),
-        );
-        registry.register_with_unit(
-            "cert_not_after",
-            "When the certificate that is served ends, since 1970",
-            Unit::Seconds,
-            metrics.not_after.clone(),
-        );
-        registry.register_with_unit(
-            "review",
-            "From a review's last byte to its answer",
-            Unit::Seconds,
-            seconds,
-        );
-        metrics
+    pub(super) fn new(book: &mut Book) -> Self {
+        Self {
+            reviews: book.counters(&catalogue::REVIEWS),
+            events: book.counters(&catalogue::EVENTS),
+            renewals: book.counters(&catalogue::RENEWALS),
+            not_after: book.gauges(&catalogue::CERT_NOT_AFTER),
+            seconds: book.distributions(&catalogue::REVIEW_SECONDS),
+        }
     }
 
     /// A request that was no review, or too much of one.
     pub(super) fn bad(&self, reason: &'static str) {
-        let outcome = "bad_request";
-        self.reviews
-            .get_or_create(&ReviewLabels { outcome, reason })
-            .inc();
+        self.reviews.of(&["bad_request", reason]).inc();
     }
 
     pub(super) fn reviewed(&self, outcome: Outcome, time: Duration) {
         let (outcome, reason) = outcome.labels();
-        self.reviews
-            .get_or_create(&ReviewLabels { outcome, reason })
-            .inc();
-        if let Some(seconds) = &self.seconds {
-            seconds.observe(time.as_secs_f64());
-        }
+        self.reviews.of(&[outcome, reason]).inc();
+        self.seconds.took(time);
     }
 
     /// `sent`, `same` (told before), `full`, `failed`.
     pub(super) fn event(&self, result: &'static str) {
-        self.events.get_or_create(&ResultLabel { result }).inc();
+        self.events.of(&[result]).inc();
     }
 
     /// `kept`, `renewed`, `failed`.
     pub(super) fn renewal(&self, result: &'static str) {
-        self.renewals.get_or_create(&ResultLabel { result }).inc();
+        self.renewals.of(&[result]).inc();
     }
 
     pub(super) fn serves_until(&self, unix: i64) {

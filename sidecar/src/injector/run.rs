@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use prometheus_client::{metrics::info::Info, registry::Registry};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
@@ -24,6 +23,7 @@ use crate::{
     inject::InjectSettings,
     settings::HttpSettings,
     shutdown::Phase,
+    telemetry,
 };
 
 /// Connections to the webhook: API servers have a few each.
@@ -100,11 +100,9 @@ impl Injector {
             let message = "certificates = self: must have an API server to keep them at";
             return Err(InjectorError::Settings(message.into()));
         }
-        let mut registry = Registry::default();
-        let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("koorde_build", "What this is", build);
-        let http = Arc::new(HttpMetrics::new(&mut registry));
-        let metrics = Arc::new(InjectorMetrics::new(&mut registry));
+        let mut book = telemetry::book(Vec::new());
+        let http = Arc::new(HttpMetrics::new(&mut book));
+        let metrics = Arc::new(InjectorMetrics::new(&mut book));
         let served = Served::new(&metrics);
         let webhook = bounds(settings.listen, MAX_CONNECTIONS);
         let webhook = Listener::bind(ListenerName::Http, &webhook, &http).await?;
@@ -126,7 +124,7 @@ impl Injector {
             Arc::clone(&metrics),
         ));
         tasks.spawn(events::run(api, waiting, Arc::clone(&metrics)));
-        let counted = (metrics, registry);
+        let counted = (metrics, book);
         let door = Door::new(
             settings.inject,
             counted,

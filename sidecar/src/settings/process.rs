@@ -156,7 +156,7 @@ pub struct ShutdownSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub finish: Duration,
-    /// Last: at most this long to send the last spans, 0 s – 60 s.
+    /// Last: at most this long to send the last spans and metrics, 0 s – 60 s.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub flush: Duration,

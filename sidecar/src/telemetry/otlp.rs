@@ -4,15 +4,12 @@
 //! collector that is slow or gone delays neither start, readiness nor any request.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use libkoorde::{Propagation, outcome::Outcome};
+use libkoorde::{Propagation, metrics::Counters, outcome::Outcome};
 use opentelemetry::{
     KeyValue,
     propagation::{Extractor, Injector, TextMapPropagator},
@@ -28,10 +25,6 @@ use opentelemetry_sdk::{
         SpanExporter as Export,
     },
 };
-use prometheus_client::{
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
-};
 use tracing::{Level, Metadata, Span, field::Empty, warn};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{Layer, filter::FilterFn};
@@ -45,11 +38,12 @@ const QUEUE: usize = 2048;
 /// Failed exports between two lines in the log.
 const FAILURES_A_LINE: u64 = 60;
 
-/// The provider of spans and the counters of their exports; none without an endpoint.
+/// The provider of spans, whose exports are counted in `outcomes`; none without an endpoint.
 pub(super) fn tracer(
     settings: &TelemetrySettings,
     node: &str,
-) -> Result<Option<(SdkTracerProvider, Exports)>, TelemetryError> {
+    outcomes: &Counters,
+) -> Result<Option<SdkTracerProvider>, TelemetryError> {
     let Some(endpoint) = &settings.otlp_endpoint else {
         return Ok(None);
     };
@@ -62,10 +56,9 @@ pub(super) fn tracer(
             endpoint: endpoint.clone(),
             reason: e.to_string(),
         })?;
-    let exports = Exports::default();
     let counted = Counted {
         exporter,
-        exports: exports.clone(),
+        exports: Exports::new(outcomes.clone()),
     };
     let batch = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE)
@@ -85,7 +78,7 @@ pub(super) fn tracer(
         .with_sampler(Sampler::ParentBased(Box::new(begun_here)))
         .with_resource(resource)
         .build();
-    Ok(Some((provider, exports)))
+    Ok(Some(provider))
 }
 
 /// The layer that makes spans of our own spans, and of nobody else's.
@@ -106,39 +99,25 @@ where
 }
 
 /// What became of exports.
-#[derive(Clone, Debug, Default)]
-pub struct Exports {
-    outcomes: Family<Vec<(&'static str, &'static str)>, Counter>,
-    failed: Arc<AtomicU64>,
+#[derive(Debug)]
+struct Exports {
+    outcomes: Counters,
+    failed: AtomicU64,
 }
 
 impl Exports {
-    /// Registers `koorde_telemetry_exports_total`.
-    pub fn register(&self, registry: &mut Registry) {
-        let help = "Exports of spans by outcome";
-        for outcome in ["ok", "error"] {
-            self.counter(outcome);
-        }
-        registry.register("koorde_telemetry_exports", help, self.outcomes.clone());
-    }
-
-    /// Exports with this outcome, `ok` or `error`.
-    #[must_use]
-    pub fn count(&self, outcome: &'static str) -> u64 {
-        self.counter(outcome).get()
-    }
-
-    fn counter(&self, outcome: &'static str) -> Counter {
-        self.outcomes
-            .get_or_create_owned(&vec![("exporter", "otlp"), ("outcome", outcome)])
+    /// Counted in `outcomes`.
+    fn new(outcomes: Counters) -> Self {
+        let failed = AtomicU64::default();
+        Self { outcomes, failed }
     }
 
     fn ended(&self, result: &OTelSdkResult) {
         let Err(error) = result else {
-            self.counter("ok").inc();
+            self.outcomes.of(&["otlp", "ok"]).inc();
             return;
         };
-        self.counter("error").inc();
+        self.outcomes.of(&["otlp", "error"]).inc();
         if self
             .failed
             .fetch_add(1, Relaxed)
@@ -257,6 +236,10 @@ mod tests {
 
     use super::*;
 
+    fn outcomes() -> Counters {
+        Counters::before_the_book(&crate::telemetry::catalogue::EXPORTS)
+    }
+
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     #[test]
@@ -281,7 +264,8 @@ mod tests {
 
     #[test]
     fn without_an_endpoint_there_is_no_exporter() {
-        let none = tracer(&TelemetrySettings::default(), "a").expect("nothing can be wrong");
+        let none =
+            tracer(&TelemetrySettings::default(), "a", &outcomes()).expect("nothing can be wrong");
         assert!(none.is_none());
     }
 
@@ -294,7 +278,8 @@ mod tests {
             export_timeout: Duration::from_millis(500),
             ..TelemetrySettings::default()
         };
-        let (provider, exports) = tracer(&settings, "a")
+        let outcomes = outcomes();
+        let provider = tracer(&settings, "a", &outcomes)
             .expect("the endpoint is well-formed")
             .expect("it is set");
         drop(opentelemetry::trace::Tracer::start(
@@ -306,6 +291,7 @@ mod tests {
         let _ = tokio::time::timeout(bound, flushed)
             .await
             .expect("within the bound");
-        assert_eq!((exports.count("ok"), exports.count("error")), (0, 1));
+        let count = |outcome| outcomes.of(&["otlp", outcome]).get();
+        assert_eq!((count("ok"), count("error")), (0, 1));
     }
 }

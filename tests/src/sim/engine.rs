@@ -185,6 +185,8 @@ impl Sim {
                 self.crash(node);
                 self.events.push((self.now, node, Event::Left));
             }
+            // Every period, of every node.
+            Event::Stabilized { .. } => (),
             other => self.events.push((self.now, node, other)),
         }
     }

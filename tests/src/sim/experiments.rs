@@ -256,7 +256,8 @@ pub fn freeze(seed: u64, config: RingConfig, n: usize, time: Duration) -> Frozen
     let all = || sim.events.iter();
     Frozen {
         deaths: all().filter(|(_, _, event)| is_death(event)).count(),
-        refuted: all().any(|(_, node, event)| *node == victim && matches!(event, Event::Refuted)),
+        refuted: all()
+            .any(|(_, node, event)| *node == victim && matches!(event, Event::TakenForDead)),
         repair,
     }
 }

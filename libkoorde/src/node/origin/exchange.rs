@@ -48,6 +48,8 @@ pub(super) struct Outbound<'a> {
     pub(super) fields: &'a HeaderMap,
     pub(super) body: Unsent,
     pub(super) interim: Option<&'a Interim>,
+    /// The word for labels: the name of the upstream, or that there is none.
+    pub(super) upstream: &'a str,
 }
 
 /// Why there is no answer.
@@ -68,12 +70,14 @@ impl Outbound<'_> {
     ) -> Option<Result<Response<Incoming>, NoAnswer>> {
         let (upload, progress) = self.body.attempt()?;
         metrics.origin_requests.inc();
+        let failed = |kind| metrics.origin_errors.of(&[self.upstream, kind]).inc();
         let response = pool.request(self.request(upload));
         Some(match within(config, progress, response).await {
             Ok(Ok(response)) => Ok(response),
-            Ok(Err(error)) => Err(no_answer(&error, metrics)),
+            Ok(Err(error)) => Err(no_answer(&error, metrics, failed)),
             Err(waited) => {
-                count(&metrics.origin_errors, "timeout");
+                failed("timeout");
+                count(&metrics.deadline_exceeded, "origin");
                 Err(NoAnswer {
                     error: FetchError::OriginTimeout(millis(waited)),
                     is_unsent: false,
@@ -136,9 +140,9 @@ async fn within<T>(
     }
 }
 
-fn no_answer(error: &ClientError, metrics: &Metrics) -> NoAnswer {
+fn no_answer(error: &ClientError, metrics: &Metrics, failed: impl Fn(&'static str)) -> NoAnswer {
     if let Some(denied) = denied(error) {
-        count(&metrics.origin_errors, "denied");
+        failed("denied");
         count(&metrics.origin_denied, denied.reason);
         let error = FetchError::Denied {
             reason: denied.reason,
@@ -150,7 +154,8 @@ fn no_answer(error: &ClientError, metrics: &Metrics) -> NoAnswer {
         };
     }
     if let Some(ConnectTimeout(timeout)) = cause(error) {
-        count(&metrics.origin_errors, "timeout");
+        failed("timeout");
+        count(&metrics.deadline_exceeded, "connect");
         return NoAnswer {
             error: FetchError::OriginTimeout(millis(*timeout)),
             is_unsent: true,
@@ -163,7 +168,7 @@ fn no_answer(error: &ClientError, metrics: &Metrics) -> NoAnswer {
     } else {
         "broken"
     };
-    count(&metrics.origin_errors, kind);
+    failed(kind);
     NoAnswer {
         error: FetchError::Origin(chain(error)),
         is_unsent: error.is_connect() || is_canceled,

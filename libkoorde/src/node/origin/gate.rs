@@ -161,7 +161,6 @@ impl Gate {
     }
 
     fn resting(&self, reason: &'static str, retry_after: Duration) -> FetchError {
-        count(&self.metrics.origin_errors, "resting");
         FetchError::Resting {
             reason,
             retry_after,
@@ -213,7 +212,6 @@ impl Gate {
     }
 
     fn overloaded(&self, bound: &'static str) -> FetchError {
-        count(&self.metrics.origin_errors, "overloaded");
         FetchError::Overloaded(bound)
     }
 

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     config::{Config, OriginConfig},
     error::{FetchError, StartError},
-    metrics::Metrics,
+    metrics::{Level, Metrics, OTHER},
     policy::{Exchange, Target},
 };
 
@@ -192,7 +192,9 @@ impl Origin {
             fields: &hop.fields,
             body,
             interim: hop.interim,
+            upstream: name.unwrap_or(OTHER),
         };
+        let inflight = Level::held(self.metrics.origin_inflight.of(&[outbound.upstream]));
         let request_sent = clock::now().instant;
         let sent = match upstream {
             Some(upstream) => upstream
@@ -201,6 +203,7 @@ impl Origin {
                 .map(|(r, turn)| (r, Some(turn))),
             None => self.send_straight(&outbound).await.map(|r| (r, None)),
         };
+        drop(inflight);
         let received = clock::now();
         let (response, turn) = match sent {
             Ok(sent) => sent,
@@ -216,7 +219,7 @@ impl Origin {
             request_sent,
             response_received: received,
         };
-        Ok(self.answer(response, exchange, permit, turn))
+        Ok(self.answer(response, exchange, permit, turn, outbound.upstream))
     }
 
     async fn send_straight(
@@ -233,11 +236,13 @@ impl Origin {
         exchange: Exchange,
         mut permit: Permit,
         turn: Option<Turn>,
+        upstream: &str,
     ) -> Answer {
         let received = exchange.response_received;
         let elapsed = received.instant - exchange.request_sent;
-        self.metrics.origin_seconds.observe(elapsed.as_secs_f64());
         let (head, body) = response.into_parts();
+        let labels = [upstream, status_class(head.status)];
+        self.metrics.origin_seconds.of(&labels).took(elapsed);
         permit.answered(head.status, &head.headers, received.instant, received.wall);
         Answer {
             head,
@@ -245,6 +250,16 @@ impl Origin {
             exchange,
             redirects: Vec::new(),
         }
+    }
+}
+
+/// The word for labels; a final response is never of class 1.
+fn status_class(status: http::StatusCode) -> &'static str {
+    match status.as_u16() {
+        0..=299 => "2xx",
+        300..=399 => "3xx",
+        400..=499 => "4xx",
+        _ => "5xx",
     }
 }
 

@@ -211,6 +211,7 @@ impl Upstream {
             fields: &HeaderMap::new(),
             body: Unsent::new(no_body()),
             interim: None,
+            upstream: &self.name,
         };
         let answer = outbound.send(&server.pool, &self.config, &self.metrics);
         match time::timeout(patience, answer).await {

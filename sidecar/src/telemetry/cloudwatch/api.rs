@@ -1,0 +1,130 @@
+//! `PutMetricData` by the AWS SDK. Tries are ours to count: the SDK makes one.
+
+use std::error::Error;
+
+use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
+use aws_sdk_cloudwatch::{
+    Client,
+    config::SharedHttpClient,
+    error::SdkError,
+    operation::put_metric_data::PutMetricDataError,
+    primitives::DateTime,
+    types::{Dimension as SdkDimension, MetricDatum, StandardUnit},
+};
+
+use super::{
+    connector,
+    outbox::Sent,
+    pack::{Dimension, Row},
+};
+use crate::settings::CloudWatchSettings;
+
+/// The API's client. It is made with the first call: until then nothing is looked for.
+pub(super) struct Api {
+    settings: CloudWatchSettings,
+    sets: Vec<Vec<SdkDimension>>,
+    client: Option<Client>,
+}
+
+impl Api {
+    pub(super) fn new(settings: &CloudWatchSettings, sets: Vec<Vec<Dimension>>) -> Self {
+        let dimension =
+            |(name, value): Dimension| SdkDimension::builder().name(name).value(value).build();
+        let set = |set: Vec<Dimension>| set.into_iter().map(dimension).collect();
+        Self {
+            settings: settings.clone(),
+            sets: sets.into_iter().map(set).collect(),
+            client: None,
+        }
+    }
+
+    pub(super) async fn send(&mut self, rows: &[Row]) -> Sent {
+        let data = rows.iter().map(|row| self.datum(row)).collect();
+        let namespace = self.settings.namespace.clone();
+        let client = match self.client.take() {
+            Some(client) => client,
+            None => self.connect().await,
+        };
+        let request = client.put_metric_data();
+        let request = request.namespace(namespace).set_metric_data(Some(data));
+        let sent = request.send().await;
+        self.client = Some(client);
+        match sent {
+            Ok(_) => Sent::Ok,
+            Err(error) => judge(&error),
+        }
+    }
+
+    async fn connect(&self) -> Client {
+        let http = SharedHttpClient::new(connector::Connector::new(self.settings.timeout));
+        // No timeouts of the SDK's: the connector has its own, and knows whether something was sent.
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .http_client(http)
+            .retry_config(RetryConfig::disabled());
+        if let Some(region) = self.settings.region.clone() {
+            loader = loader.region(Region::new(region));
+        }
+        if let Some(endpoint) = self.settings.endpoint.clone() {
+            loader = loader.endpoint_url(endpoint);
+        }
+        Client::new(&loader.load().await)
+    }
+
+    fn datum(&self, row: &Row) -> MetricDatum {
+        let (values, counts) = row.values.iter().map(|(v, n)| (*v, *n as f64)).unzip();
+        let at = i64::try_from(row.at).unwrap_or(i64::MAX);
+        MetricDatum::builder()
+            .metric_name(row.name)
+            .unit(StandardUnit::from(row.unit))
+            .timestamp(DateTime::from_millis(at))
+            .set_dimensions(Some(self.sets[row.set].clone()))
+            .set_values(Some(values))
+            .set_counts(Some(counts))
+            .build()
+    }
+}
+
+/// What became of a call that has failed. Sent twice it would count twice, so what may have arrived is
+/// not sent again.
+fn judge(error: &SdkError<PutMetricDataError>) -> Sent {
+    let why = chain(error);
+    match error {
+        SdkError::ServiceError(answer) => {
+            let status = answer.raw().status().as_u16();
+            let code = answer.err().meta().code().unwrap_or_default();
+            // What is wrong with the credentials may be put right; what is wrong with the data not.
+            let is_of_the_data = [
+                "InvalidParameter",
+                "InvalidFormat",
+                "MissingRequiredParameter",
+                "ValidationError",
+            ]
+            .iter()
+            .any(|word| code.contains(word));
+            if is_of_the_data || status == 413 {
+                Sent::Refused(format!("{code}: {why}"))
+            } else {
+                Sent::Later(format!("{code} ({status}): {why}"))
+            }
+        }
+        // It answered, in words that are not CloudWatch's: a proxy, a throttle before it.
+        SdkError::ResponseError(answer) if !answer.raw().status().is_success() => Sent::Later(why),
+        SdkError::ConstructionFailure(_) => Sent::Later(why),
+        SdkError::DispatchFailure(_) if !connector::may_have_arrived(error) => Sent::Later(why),
+        _ => Sent::Unknown(why),
+    }
+}
+
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
+}

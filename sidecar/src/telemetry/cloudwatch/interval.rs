@@ -1,0 +1,291 @@
+//! What happened between two looks at the counters.
+//!
+//! All counts start at 0 with the process, and so does the ledger: the first interval has what was
+//! counted before it, the last one, taken when all requests are done, has the rest.
+
+use libkoorde::metrics::{
+    Distributions, Source, Values,
+    describe::{Metric, Published, Statistic, Unit},
+};
+
+/// What is told of one interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Interval {
+    /// When it ended, in milliseconds since 1970.
+    pub at: u64,
+    /// One for each metric that is told.
+    pub data: Vec<Datum>,
+}
+
+/// One metric in one interval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Datum {
+    /// Its name in CloudWatch.
+    pub name: &'static str,
+    /// What it counts.
+    pub unit: Unit,
+    /// How it is to be looked at, and so how two are added up.
+    pub statistic: Statistic,
+    /// Values, each with how many there were; by value. Of a counter one: what it grew by.
+    pub values: Vec<(f64, u64)>,
+}
+
+impl Datum {
+    /// How CloudWatch spells the unit.
+    #[must_use]
+    pub const fn unit(&self) -> &'static str {
+        match self.unit {
+            Unit::One => "Count",
+            Unit::Seconds => "Seconds",
+            Unit::Bytes => "Bytes",
+        }
+    }
+
+    /// Adds a later interval's datum of the same metric.
+    fn add(&mut self, later: &Self) {
+        if self.statistic == Statistic::Sum {
+            let sum = self.sum() + later.sum();
+            self.values = vec![(sum, 1)];
+            return;
+        }
+        for (value, count) in &later.values {
+            match self.values.binary_search_by(|(v, _)| v.total_cmp(value)) {
+                Ok(at) => self.values[at].1 += count,
+                Err(at) => self.values.insert(at, (*value, *count)),
+            }
+        }
+    }
+
+    /// The sum of all values.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.values.iter().map(|(v, n)| v * *n as f64).sum()
+    }
+
+    /// How many values there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.values.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl Interval {
+    /// Adds a later one, so that both take the room of one and nothing is lost but the moment.
+    pub fn add(&mut self, later: &Self) {
+        self.at = later.at;
+        for datum in &later.data {
+            match self.data.iter_mut().find(|mine| mine.name == datum.name) {
+                Some(mine) => mine.add(datum),
+                None => self.data.push(datum.clone()),
+            }
+        }
+    }
+}
+
+/// What has been told already.
+#[derive(Debug)]
+pub struct Ledger {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    metric: &'static Metric,
+    published: &'static Published,
+    values: Values,
+    /// Counts at the last look: one of a counter, one a bin of a histogram.
+    told: Vec<u64>,
+}
+
+impl Ledger {
+    /// A ledger of what the catalogue tells CloudWatch.
+    #[must_use]
+    pub fn new(sources: &[Source]) -> Self {
+        let entry = |source: &Source, published: &'static Published| Entry {
+            metric: source.metric,
+            published,
+            values: source.values.clone(),
+            told: Vec::new(),
+        };
+        let entries = sources.iter().flat_map(|source| {
+            let told = source.metric.cloudwatch.iter();
+            told.map(move |published| entry(source, published))
+        });
+        Self {
+            entries: entries.collect(),
+        }
+    }
+
+    /// What has happened since the last look; histograms in which nothing was recorded are left out.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<Datum> {
+        self.entries.iter_mut().filter_map(Entry::take).collect()
+    }
+}
+
+impl Entry {
+    fn take(&mut self) -> Option<Datum> {
+        let values = match &self.values {
+            Values::Counters(counters) => {
+                let total = counters
+                    .each()
+                    .filter(|(labels, _)| takes(self.published, labels));
+                let total: u64 = total.map(|(_, count)| count).sum();
+                let told = self.told.first().copied().unwrap_or_default();
+                self.told = vec![total];
+                vec![(scaled(self.metric, total.saturating_sub(told)), 1)]
+            }
+            Values::Gauges(gauges) => {
+                let level: i64 = gauges.each().map(|(_, level)| level).sum();
+                vec![(
+                    scaled(self.metric, u64::try_from(level).unwrap_or_default()),
+                    1,
+                )]
+            }
+            Values::Distributions(distributions) => {
+                let values = grown(distributions, &mut self.told);
+                if values.is_empty() {
+                    return None;
+                }
+                values
+            }
+        };
+        Some(Datum {
+            name: self.published.name,
+            unit: self.metric.unit,
+            statistic: self.published.statistic,
+            values,
+        })
+    }
+}
+
+fn takes(published: &Published, labels: &[(&'static str, libkoorde::metrics::Word)]) -> bool {
+    let labels: Vec<(&str, &str)> = labels.iter().map(|(name, word)| (*name, &**word)).collect();
+    published.takes(&labels)
+}
+
+/// Seconds are kept as nanoseconds.
+fn scaled(metric: &Metric, value: u64) -> f64 {
+    match metric.unit {
+        Unit::Seconds => value as f64 / 1e9,
+        Unit::One | Unit::Bytes => value as f64,
+    }
+}
+
+/// The bins that have grown, over all series.
+fn grown(distributions: &Distributions, told: &mut Vec<u64>) -> Vec<(f64, u64)> {
+    let mut now: Vec<u64> = Vec::new();
+    for (_, one) in distributions.each() {
+        let bins = one.bins();
+        now.resize(now.len().max(bins.len()), 0);
+        for (sum, count) in now.iter_mut().zip(bins) {
+            *sum += count;
+        }
+    }
+    told.resize(now.len(), 0);
+    let any = distributions.each().next();
+    let stands_for = |bin| any.as_ref().map_or(0.0, |(_, one)| one.stands_for(bin));
+    let grown = now.iter().zip(told.iter()).enumerate();
+    let grown = grown.filter(|(_, (now, told))| now > told);
+    let values = grown.map(|(bin, (now, told))| (stands_for(bin), now - told));
+    let values = values.collect();
+    *told = now;
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use libkoorde::{
+        Metrics,
+        metrics::{Book, count},
+        outcome::{CacheResult, Tier},
+    };
+
+    use super::*;
+
+    fn of<'a>(data: &'a [Datum], name: &str) -> &'a Datum {
+        let found = data.iter().find(|datum| datum.name == name);
+        found.unwrap_or_else(|| panic!("{name} is told"))
+    }
+
+    #[test]
+    fn the_first_interval_has_what_was_counted_before_it_and_the_next_only_what_is_new() {
+        let mut book = Book::default();
+        let metrics = Metrics::new(&mut book);
+        metrics.requests(CacheResult::Hit, Tier::Local).inc_by(5);
+        metrics.requests(CacheResult::Miss, Tier::Origin).inc();
+        metrics.requests(CacheResult::Validated, Tier::Origin).inc();
+        let mut ledger = Ledger::new(book.sources());
+        let first = ledger.take();
+        for (name, sum) in [
+            ("Requests", 7.0),
+            ("Hits", 5.0),
+            ("Misses", 2.0),
+            ("Errors", 0.0),
+        ] {
+            assert_eq!(of(&first, name).values, [(sum, 1)], "{name}");
+        }
+        metrics.requests(CacheResult::Hit, Tier::Peer).inc();
+        count(&metrics.shed, "resting");
+        let second = ledger.take();
+        assert_eq!(of(&second, "Requests").values, [(1.0, 1)]);
+        assert_eq!(of(&second, "Shed").values, [(1.0, 1)]);
+        assert_eq!(of(&ledger.take(), "Requests").values, [(0.0, 1)]);
+    }
+
+    #[test]
+    fn a_histogram_is_told_over_all_its_series_and_each_value_once() {
+        let mut book = Book::default();
+        let metrics = Metrics::new(&mut book);
+        let mut ledger = Ledger::new(book.sources());
+        assert!(
+            ledger
+                .take()
+                .iter()
+                .all(|datum| datum.name != "OriginDuration")
+        );
+        for status in ["2xx", "5xx"] {
+            let series = metrics.origin_seconds.of(&["other", status]);
+            series.took(Duration::from_millis(100));
+        }
+        let data = ledger.take();
+        let datum = of(&data, "OriginDuration");
+        assert_eq!((datum.count(), datum.unit()), (2, "Seconds"));
+        assert!((datum.sum() / 0.2 - 1.0).abs() < 0.015, "{datum:?}");
+        assert!(
+            ledger
+                .take()
+                .iter()
+                .all(|datum| datum.name != "OriginDuration")
+        );
+    }
+
+    #[test]
+    fn two_intervals_in_the_room_of_one_lose_nothing() {
+        let datum = |statistic, values: &[(f64, u64)]| Datum {
+            name: "X",
+            unit: Unit::One,
+            statistic,
+            values: values.to_vec(),
+        };
+        let interval = |at, datum| Interval {
+            at,
+            data: vec![datum],
+        };
+        for (statistic, expected) in [
+            (Statistic::Sum, vec![(15.0, 1)]),
+            (Statistic::P99, vec![(1.0, 2), (2.0, 7), (3.0, 1)]),
+            (Statistic::Minimum, vec![(1.0, 2), (2.0, 7), (3.0, 1)]),
+        ] {
+            let (one, two): (&[(f64, u64)], &[(f64, u64)]) = match statistic {
+                Statistic::Sum => (&[(4.0, 1)], &[(11.0, 1)]),
+                _ => (&[(1.0, 2), (2.0, 3)], &[(2.0, 4), (3.0, 1)]),
+            };
+            let mut merged = interval(1, datum(statistic, one));
+            merged.add(&interval(2, datum(statistic, two)));
+            assert_eq!(merged, interval(2, datum(statistic, &expected)));
+        }
+    }
+}

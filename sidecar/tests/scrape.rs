@@ -1,0 +1,112 @@
+//! What a scrape of a busy node costs: series, bytes, time. Every family and label that comes out is in
+//! the catalogue.
+#![allow(clippy::disallowed_methods, reason = "tests read clocks")]
+
+mod support;
+
+use std::{collections::BTreeSet, time::Instant};
+
+use http::{Method, StatusCode};
+use koorde_sidecar::telemetry::catalogue;
+use libkoorde::metrics::describe::Words;
+use support::{Client, Origin, cache, encode, settings, start};
+
+/// Series that a scrape may have.
+const SERIES: usize = 400;
+/// Bytes that it may have.
+const BYTES: usize = 64 << 10;
+
+#[tokio::test]
+async fn a_busy_node_has_no_more_than_four_hundred_series_all_of_them_in_the_catalogue() {
+    let (origin, client) = (Origin::start().await, Client::default());
+    let app = start(settings()).await;
+    let mut second = settings();
+    second.node.name = "node-b".into();
+    second.ring.seeds = vec![app.addresses().peer.to_string()];
+    let other = start(second).await;
+    let admin = format!("http://{}", app.addresses().admin);
+    let members = async || {
+        client.get(&format!("{admin}/metrics/json")).await.json()["routing"]["members"].clone()
+    };
+    while members().await != 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    // Some of everything: hits here and there, misses, refusals, failures, other methods.
+    for n in 0..40 {
+        let url = cache(&app, &origin.url(&format!("/{}", n % 20)));
+        assert_eq!(client.get(&url).await.status, StatusCode::OK);
+    }
+    let url = cache(&app, &origin.url("/1"));
+    client.send(Method::HEAD, &url, &[]).await;
+    client
+        .send(Method::GET, &url, &[("range", "bytes=0-0")])
+        .await;
+    client
+        .send(Method::GET, &url, &[("cache-control", "no-cache")])
+        .await;
+    client.send(Method::POST, &url, &[]).await;
+    let path = format!("http://{}/{}", app.addresses().http, origin.url("/2"));
+    client.get(&path).await;
+    for bad in ["http://169.254.169.254/", "http://127.0.0.1:9/", "nonsense"] {
+        let url = format!("http://{}/cache?url={}", app.addresses().http, encode(bad));
+        assert!(!client.get(&url).await.status.is_success());
+    }
+    for built_in in ["/livez", "/readyz", "/health", "/nowhere", "/debug/ring"] {
+        client.get(&format!("{admin}{built_in}")).await;
+    }
+    let times = (0..20).map(|_| async {
+        let began = Instant::now();
+        let scraped = client.get(&format!("{admin}/metrics/prometheus")).await;
+        (began.elapsed(), scraped.body)
+    });
+    let mut scrapes = Vec::new();
+    for scrape in times {
+        scrapes.push(scrape.await);
+    }
+    let (fastest, text) = scrapes.into_iter().min().expect("there are some");
+    let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+    let most: usize = catalogue::all().map(|metric| metric.max_series(0)).sum();
+    println!(
+        "{} series of at most {most}, {} bytes, {fastest:?} a scrape{}",
+        samples.len(),
+        text.len(),
+        if cfg!(debug_assertions) {
+            " (not optimised)"
+        } else {
+            ""
+        },
+    );
+    assert!(samples.len() <= SERIES, "{} series", samples.len());
+    assert!(text.len() <= BYTES, "{} bytes", text.len());
+    let unknown: BTreeSet<String> = samples.iter().filter_map(|line| unknown(line)).collect();
+    assert_eq!(unknown, BTreeSet::new());
+    for app in [other, app] {
+        app.shutdown().await;
+    }
+}
+
+/// What of a sample is not in the catalogue.
+fn unknown(line: &str) -> Option<String> {
+    let (name, labels) = match line.split_once('{') {
+        Some((name, rest)) => (name, rest.rsplit_once('}')?.0),
+        None => (line.split(' ').next()?, ""),
+    };
+    let Some(metric) = catalogue::find(name) else {
+        return Some(name.to_owned());
+    };
+    let pairs = labels.split("\",").filter(|pair| !pair.is_empty());
+    for pair in pairs {
+        let (label, word) = pair.split_once("=\"")?;
+        let word = word.trim_end_matches('"');
+        let known = metric.labels.iter().find(|known| known.name == label);
+        let is_known = match known.map(|label| label.words) {
+            Some(Words::Of(words)) => words.contains(&word),
+            Some(Words::Upstreams | Words::Fixed) => true,
+            None => label == "le",
+        };
+        if !is_known {
+            return Some(format!("{name} {label}={word}"));
+        }
+    }
+    None
+}
