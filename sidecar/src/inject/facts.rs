@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::{CONTAINER, RECORD, SWITCH, VOLUME, plan::Plan, record::Record};
+use super::{
+    CONTAINER, DEFAULT_CONTAINER, LABEL, RECORD, STATUS, SWITCH, VERSION, VOLUME, plan::Plan,
+    record::Record,
+};
 
 /// Why a pod is left as it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,15 +206,34 @@ impl Facts<'_> {
                 .any(|item| item["name"] == name)
                 .then(|| Skip::NameTaken(name.to_owned()))
         };
-        let foreign = || {
-            let unreadable = &self.pod["metadata"]["annotations"][RECORD];
-            let unreadable = (!unreadable.is_null()).then(|| Skip::NameTaken(RECORD.to_owned()));
-            unreadable
-                .or_else(|| taken("initContainers", CONTAINER))
-                .or_else(|| taken("volumes", VOLUME))
-        };
         let ours = self.record.is_some();
-        taken("containers", CONTAINER).or_else(|| if ours { None } else { foreign() })
+        let foreign = || {
+            let container = taken("initContainers", CONTAINER);
+            container.or_else(|| taken("volumes", VOLUME))
+        };
+        taken("containers", CONTAINER)
+            .or_else(|| if ours { None } else { foreign() })
+            .or_else(|| self.key_taken())
+    }
+
+    /// A label or annotation of ours with something else in it: `null`, or a record that cannot be read.
+    fn key_taken(&self) -> Option<Skip> {
+        let metadata = &self.pod["metadata"];
+        let is_odd = |(map, key): &&(&str, &str)| {
+            let value = metadata[*map].get(*key);
+            value.is_some_and(|value| {
+                !value.is_string() || (*key == RECORD && self.record.is_none())
+            })
+        };
+        let keys = [
+            ("labels", LABEL),
+            ("annotations", RECORD),
+            ("annotations", STATUS),
+            ("annotations", VERSION),
+            ("annotations", DEFAULT_CONTAINER),
+        ];
+        let odd = keys.iter().find(is_odd);
+        odd.map(|(_, key)| Skip::NameTaken((*key).to_owned()))
     }
 
     fn port_taken(&self, plan: &Plan) -> Option<Skip> {

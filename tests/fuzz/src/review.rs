@@ -6,7 +6,7 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use json_patch::{Patch, patch};
 use koorde_sidecar::{
-    inject::{Injected, InjectSettings, Skip, inject, uninject},
+    inject::{InjectSettings, Injected, Skip, inject, uninject},
     injector::{Outcome, answer},
 };
 use serde_json::{Value, json};
@@ -17,7 +17,11 @@ pub fn run(bytes: &[u8]) {
         assert!(answer(bytes, &settings).is_err());
         return;
     };
-    let review = if value.get("request").is_some() { value } else { review(value) };
+    let review = if value.get("request").is_some() {
+        value
+    } else {
+        review(value)
+    };
     let Ok(answered) = answer(review.to_string().as_bytes(), &settings) else {
         return;
     };
@@ -33,7 +37,10 @@ pub fn run(bytes: &[u8]) {
     let pod = &review["request"]["object"];
     let mut injected = pod.clone();
     patch(&mut injected, &operations).expect("it fits");
-    assert_eq!(inject(&injected, &settings), Injected::Skip(Skip::AlreadyInjected));
+    assert_eq!(
+        inject(&injected, &settings),
+        Injected::Skip(Skip::AlreadyInjected)
+    );
     // A pod that says that it was injected before may have said so wrongly.
     if pod["metadata"]["annotations"]["koorde.dev/injected"].is_null() {
         let undo = uninject(&injected);
