@@ -274,17 +274,29 @@ mod tests {
             at,
             data: vec![datum],
         };
-        for (statistic, expected) in [
-            (Statistic::Sum, vec![(15.0, 1)]),
-            (Statistic::P99, vec![(1.0, 2), (2.0, 7), (3.0, 1)]),
-            (Statistic::Minimum, vec![(1.0, 2), (2.0, 7), (3.0, 1)]),
+        let several = || vec![(1.0, 2), (2.0, 7), (3.0, 1)];
+        for (statistic, one, two, expected) in [
+            (
+                Statistic::Sum,
+                vec![(4.0, 1)],
+                vec![(11.0, 1)],
+                vec![(15.0, 1)],
+            ),
+            (
+                Statistic::P99,
+                vec![(1.0, 2), (2.0, 3)],
+                vec![(2.0, 4), (3.0, 1)],
+                several(),
+            ),
+            (
+                Statistic::Minimum,
+                vec![(1.0, 2), (2.0, 3)],
+                vec![(2.0, 4), (3.0, 1)],
+                several(),
+            ),
         ] {
-            let (one, two): (&[(f64, u64)], &[(f64, u64)]) = match statistic {
-                Statistic::Sum => (&[(4.0, 1)], &[(11.0, 1)]),
-                _ => (&[(1.0, 2), (2.0, 3)], &[(2.0, 4), (3.0, 1)]),
-            };
-            let mut merged = interval(1, datum(statistic, one));
-            merged.add(&interval(2, datum(statistic, two)));
+            let mut merged = interval(1, datum(statistic, &one));
+            merged.add(&interval(2, datum(statistic, &two)));
             assert_eq!(merged, interval(2, datum(statistic, &expected)));
         }
     }

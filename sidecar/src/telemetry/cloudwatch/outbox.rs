@@ -81,7 +81,7 @@ impl Outbox {
     }
 
     /// The parcel to send now; everything that waits is made into parcels when none is left.
-    pub fn next(&mut self) -> Option<&Parcel> {
+    pub fn first(&mut self) -> Option<&Parcel> {
         if self.parcels.is_empty() {
             let intervals: Vec<Interval> = self.intervals.drain(..).collect();
             self.parcels = self.form.parcels(&intervals).into();
@@ -89,7 +89,7 @@ impl Outbox {
         self.parcels.front()
     }
 
-    /// What became of the one that [`Self::next`] gave: it stays only if it is to be sent again.
+    /// What became of the one that [`Self::first`] gave: it stays only if it is to be sent again.
     pub fn sent(&mut self, sent: &Sent) {
         if let Sent::Later(_) = sent {
             self.failures = self.failures.saturating_add(1);
@@ -169,7 +169,7 @@ mod tests {
             outbox.put(interval(at));
         }
         assert_eq!(outbox.intervals.len(), MAX_WAITING);
-        let parcel = outbox.next().expect("it has some");
+        let parcel = outbox.first().expect("it has some");
         assert!((sum(parcel) - 3.0 * 1440.0).abs() < 1e-9);
     }
 
@@ -183,10 +183,10 @@ mod tests {
         ] {
             let mut outbox = outbox();
             outbox.put(interval(1));
-            let parcel = outbox.next().cloned();
+            let parcel = outbox.first().cloned();
             outbox.put(interval(2));
             outbox.sent(&sent);
-            assert_eq!(outbox.next().cloned() == parcel, stays, "{sent:?}");
+            assert_eq!(outbox.first().cloned() == parcel, stays, "{sent:?}");
             assert_eq!(outbox.pause(1.0).is_some(), stays, "{sent:?}");
         }
     }

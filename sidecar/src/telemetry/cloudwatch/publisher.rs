@@ -72,6 +72,8 @@ struct Task {
     outbox: Outbox,
     sink: Sink,
     said: Option<Instant>,
+    /// Whether the log ends in trouble.
+    complained: bool,
     tries: u64,
 }
 
@@ -93,6 +95,7 @@ impl Task {
             settings,
             told,
             said: None,
+            complained: false,
             tries: 0,
         }
     }
@@ -139,7 +142,7 @@ impl Task {
     /// Sends what waits until it is all sent, one fails, or the end has come; how long to wait if one
     /// has failed.
     async fn send(&mut self, ends: &mut watch::Receiver<Option<Instant>>) -> Option<Duration> {
-        while self.outbox.next().is_some() && ends.borrow().is_none() {
+        while self.outbox.first().is_some() && ends.borrow().is_none() {
             if let Some(pause) = self.send_one().await {
                 return Some(pause);
             }
@@ -149,7 +152,7 @@ impl Task {
 
     /// The last of it: tries until all is sent or `end` has come.
     async fn send_all(&mut self, end: Instant) {
-        while self.outbox.next().is_some() && Instant::now() < end {
+        while self.outbox.first().is_some() && Instant::now() < end {
             if let Some(pause) = self.send_one().await {
                 // There is little time: a tenth of the pause.
                 sleep_until((Instant::now() + pause / 10).min(end)).await;
@@ -158,7 +161,7 @@ impl Task {
     }
 
     async fn send_one(&mut self) -> Option<Duration> {
-        let parcel = self.outbox.next()?;
+        let parcel = self.outbox.first()?;
         let sent = self.sink.send(parcel).await;
         self.note(&sent);
         self.outbox.sent(&sent);
@@ -175,14 +178,13 @@ impl Task {
         self.told.exports.of(&["cloudwatch", outcome]).inc();
         let now = Instant::now();
         match error {
-            None if self.said.take().is_some() => info!("CloudWatch is told again."),
+            None if std::mem::take(&mut self.complained) => info!("CloudWatch is told again."),
             None => (),
-            Some(error) => {
-                if self.said.is_none_or(|said| now - said >= QUIET) {
-                    self.said = Some(now);
-                    warn!(%error, exporter = self.settings.exporter.as_str(), "CloudWatch cannot be told.");
-                }
+            Some(error) if self.said.is_none_or(|said| now - said >= QUIET) => {
+                (self.said, self.complained) = (Some(now), true);
+                warn!(%error, exporter = self.settings.exporter.as_str(), "CloudWatch cannot be told.");
             }
+            Some(_) => (),
         }
     }
 
