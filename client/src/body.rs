@@ -6,6 +6,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+#[cfg(not(feature = "embedded"))]
+use std::convert::Infallible;
+
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pin_project_lite::pin_project;
@@ -45,11 +48,27 @@ pin_project! {
     enum Source<R> {
         Inner { #[pin] body: R },
         Koorde { body: Exclusive<Boxed> },
+        Stored { body: Stored },
     }
 }
 
 /// A body of koorde's, or one that is put while it is read.
 pub(crate) type Boxed = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>;
+
+/// A body of the node in this process, whole and in memory.
+#[cfg(feature = "embedded")]
+pub(crate) type Stored = libkoorde::StoredBody;
+#[cfg(not(feature = "embedded"))]
+type Stored = Never;
+
+#[cfg(feature = "embedded")]
+impl<R> Body<R> {
+    pub(crate) fn stored(body: Stored) -> Self {
+        let body = Source::Stored { body };
+        let kind = Kind::Plain { body };
+        Self { kind }
+    }
+}
 
 impl<R> Body<R> {
     pub(crate) fn plain(body: R) -> Self {
@@ -248,6 +267,10 @@ where
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             SourceProjection::Koorde { body } => body.get_mut().as_mut().poll_frame(context),
+            SourceProjection::Stored { body } => {
+                let frame = ready!(Pin::new(body).poll_frame(context));
+                Poll::Ready(frame.map(|frame| frame.map_err(|never| match never {})))
+            }
         }
     }
 
@@ -256,6 +279,7 @@ where
             Self::Inner { body } => body.is_end_stream(),
             // Shared, it can't be asked; its end comes with a poll.
             Self::Koorde { .. } => false,
+            Self::Stored { body } => body.is_end_stream(),
         }
     }
 
@@ -263,7 +287,25 @@ where
         match self {
             Self::Inner { body } => body.size_hint(),
             Self::Koorde { .. } => SizeHint::default(),
+            Self::Stored { body } => body.size_hint(),
         }
+    }
+}
+
+/// Without a node in this process there is no such body.
+#[cfg(not(feature = "embedded"))]
+enum Never {}
+
+#[cfg(not(feature = "embedded"))]
+impl HttpBody for Never {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        match *self {}
     }
 }
 

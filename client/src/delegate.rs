@@ -50,7 +50,7 @@ where
     let why = match asked.and_then(|response| judge(&shared, response)) {
         Ok((response, status)) => {
             shared.succeeded(ticket);
-            shared.events.tell(&Event::Answered(status.clone()));
+            shared.events.answered(&status);
             // A clone: the spare may have a place, or wait for one, while nobody reads the body.
             return Ok(answer::<S, B, R>(
                 response,

@@ -110,7 +110,10 @@ pub(crate) fn has_dots(path: &str) -> bool {
         let plain = segment.replace("%2e", ".").replace("%2E", ".");
         plain == "." || plain == ".."
     };
-    path.contains('\\') || path.split('/').any(is_dots)
+    // Such a segment begins with a dot or with a `%`; nearly no path has one that does.
+    let may_have = |pair: &[u8]| matches!(pair, [b'/', b'.' | b'%']);
+    let is_suspect = !path.starts_with('/') || path.as_bytes().windows(2).any(may_have);
+    path.contains('\\') || is_suspect && path.split('/').any(is_dots)
 }
 
 #[cfg(test)]

@@ -83,9 +83,18 @@ impl Events {
         Self(Some(Arc::new(listener)))
     }
 
+    /// koorde answered. The event is made only if somebody wants it.
+    pub(crate) fn answered(&self, status: &CacheStatus) {
+        if self.0.is_some() {
+            self.tell(&Event::Answered(status.clone()));
+        } else {
+            trace_answer(status);
+        }
+    }
+
     pub(crate) fn tell(&self, event: &Event) {
         match event {
-            Event::Answered(status) => debug!(result = ?status.result, "Answered by koorde."),
+            Event::Answered(status) => trace_answer(status),
             Event::FailedOpen(why) => debug!(why = why.as_str(), "Went past koorde."),
             Event::Resumed { at } => info!(at, "A body that broke off goes on from the origin."),
             Event::BreakerOpened => warn!("koorde does not answer; requests go past it."),
@@ -96,6 +105,10 @@ impl Events {
             listener(event);
         }
     }
+}
+
+fn trace_answer(status: &CacheStatus) {
+    debug!(result = ?status.result, "Answered by koorde.");
 }
 
 impl fmt::Debug for Events {

@@ -29,6 +29,8 @@ pin_project! {
         // The inner service's own future: nothing is allocated.
         Bypass { #[pin] future: F },
         Koorde { future: Boxed<R, E> },
+        // It is here already; none once it was taken.
+        Ready { response: Option<Response<Body<R>>> },
     }
 }
 
@@ -48,6 +50,16 @@ impl<F, R, E> ResponseFuture<F, R, E> {
     }
 }
 
+#[cfg(feature = "embedded")]
+impl<F, R, E> ResponseFuture<F, R, E> {
+    pub(crate) fn ready(response: Response<Body<R>>) -> Self {
+        let kind = Kind::Ready {
+            response: Some(response),
+        };
+        Self { kind }
+    }
+}
+
 impl<F, R, E> Future for ResponseFuture<F, R, E>
 where
     F: Future<Output = Result<Response<R>, E>>,
@@ -61,6 +73,9 @@ where
                 Poll::Ready(Ok(response.map(Body::plain)))
             }
             KindProjection::Koorde { future } => future.as_mut().poll(context),
+            KindProjection::Ready { response } => {
+                Poll::Ready(Ok(response.take().expect("polled after it was ready")))
+            }
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Which requests koorde is asked about, and under what name.
 
+#[cfg(feature = "look-aside")]
+use std::borrow::Cow;
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::{
@@ -94,7 +96,7 @@ impl Policy {
         is_readable(&parts.method)
             && !has_body
             && has_target(target)
-            && !parts.headers.contains_key(UPGRADE)
+            && !parts.headers.keys().any(|name| name == UPGRADE)
             && is_host(&parts.headers, target)
             && parts.extensions.get::<NoStore>().is_none()
             && self.only_if.as_ref().is_none_or(|selects| selects(parts))
@@ -103,13 +105,14 @@ impl Policy {
     #[cfg(feature = "look-aside")]
     /// The fields of a request as koorde is to know them in look-aside. Credentials that the inner
     /// service adds are not there yet: that there are some is said in their place (RFC 9111 §3.5).
-    pub(crate) fn asked_fields(&self, parts: &request::Parts) -> HeaderMap {
-        let mut fields = parts.headers.clone();
+    pub(crate) fn asked_fields<'a>(&self, parts: &'a request::Parts) -> Cow<'a, HeaderMap> {
+        let mut fields = Cow::Borrowed(&parts.headers);
         if only_if_cached(parts) {
-            fields.append(CACHE_CONTROL, HeaderValue::from_static("only-if-cached"));
+            let only = HeaderValue::from_static("only-if-cached");
+            fields.to_mut().append(CACHE_CONTROL, only);
         }
         if self.authorized && !fields.contains_key(http::header::AUTHORIZATION) {
-            fields.insert(
+            fields.to_mut().insert(
                 http::header::AUTHORIZATION,
                 HeaderValue::from_static("of-the-inner-service"),
             );
@@ -219,10 +222,18 @@ fn is_readable(method: &Method) -> bool {
 
 /// Not registered as safe (RFC 9110 §9.2.1, the registry of methods).
 fn is_unsafe(method: &Method) -> bool {
-    let safe = [
-        "GET", "HEAD", "OPTIONS", "TRACE", "QUERY", "PROPFIND", "REPORT", "SEARCH",
-    ];
-    *method != Method::CONNECT && !safe.contains(&method.as_str())
+    !matches!(
+        method.as_str(),
+        "GET"
+            | "HEAD"
+            | "OPTIONS"
+            | "TRACE"
+            | "QUERY"
+            | "PROPFIND"
+            | "REPORT"
+            | "SEARCH"
+            | "CONNECT"
+    )
 }
 
 /// Whether a URI is one that a cache can be asked for.

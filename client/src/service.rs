@@ -1,5 +1,7 @@
 //! The service: which way each request goes.
 
+#[cfg(feature = "look-aside")]
+use std::borrow::Cow;
 use std::{
     sync::Arc,
     task::{Context, Poll},
@@ -9,6 +11,8 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, request::Parts};
 use tower_service::Service;
 
+#[cfg(feature = "embedded")]
+use crate::aside::Asking;
 use crate::{
     Body, BodyError, Reason, ResponseFuture, delegate,
     inner::Inner,
@@ -33,9 +37,9 @@ enum Way {
     Change(Change),
     /// To the sidecar, as this URI.
     Delegate(Uri),
-    /// To the inner service, unless koorde has a response for this target.
+    /// To the inner service, unless koorde has a response for this target; none: the request's URI.
     #[cfg(feature = "look-aside")]
-    Aside(Arc<crate::aside::Aside>, Uri),
+    Aside(Arc<crate::aside::Aside>, Option<Uri>),
     /// Nowhere: there is no koorde to ask, and the origin may not be.
     NotStored,
 }
@@ -97,7 +101,11 @@ impl<S> Koorde<S> {
         }
         #[cfg(feature = "look-aside")]
         if let Some(aside) = &shared.aside {
-            return Way::Aside(Arc::clone(aside), target.into_owned());
+            let target = match target {
+                Cow::Borrowed(_) => None,
+                Cow::Owned(target) => Some(target),
+            };
+            return Way::Aside(Arc::clone(aside), target);
         }
         let endpoint = shared.endpoint.as_ref();
         let form = endpoint.and_then(|endpoint| endpoint.path_form(&target));
@@ -180,7 +188,7 @@ impl<S> Koorde<S> {
     fn aside<B, R>(
         &mut self,
         aside: Arc<crate::aside::Aside>,
-        target: Uri,
+        target: Option<Uri>,
         mut parts: Parts,
     ) -> ResponseFuture<S::Future, R, S::Error>
     where
@@ -189,12 +197,25 @@ impl<S> Koorde<S> {
         R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         policy::strip(&mut parts.headers);
+        let stored_as = self.shared.policy.name_of(&parts);
+        #[cfg(feature = "embedded")]
+        {
+            let target = target.as_ref().unwrap_or(&parts.uri);
+            let asking = Asking::new(&self.shared, &parts, target, stored_as.as_ref());
+            if let Some(response) = aside.near(&self.shared, &asking) {
+                // What was made ready is not needed: it would keep its place until the next call.
+                self.inner = self.inner.clone();
+                return ResponseFuture::ready(response);
+            }
+        }
         let shared = Arc::clone(&self.shared);
         let Some(ticket) = shared.ask() else {
             return self.direct(parts);
         };
         let clone = self.inner.clone();
         let ready = std::mem::replace(&mut self.inner, clone);
+        let target = target.unwrap_or_else(|| parts.uri.clone());
+        let target = (target, stored_as);
         ResponseFuture::koorde(crate::aside::fetch::<S, B, R>(
             ready, aside, shared, ticket, parts, target,
         ))

@@ -45,8 +45,8 @@ pub use config::Config;
 pub use error::{BodyError, FetchError, Quoted, StartError};
 pub use metrics::Metrics;
 pub use node::{
-    Aside, Body, CacheService, Gateway, Interim, Lease, Node, NotWanted, Overrides, Propagation,
-    Put, PutBody, Request, RequestBody,
+    Aside, Body, CacheService, Gateway, Interim, Lease, Near, Node, NotWanted, Overrides,
+    Propagation, Put, PutBody, Request, RequestBody, StoredBody,
 };
 pub use purge::{Kind, PurgeRequest, Receipt, Scope};
 

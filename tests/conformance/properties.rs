@@ -263,9 +263,9 @@ proptest! {
     #[test]
     fn a_target_is_parsed_once_and_for_all(url in r"https?:[/\\]{0,3}[a-zA-Z0-9.:@%\[\]-]{0,12}[/\\?#a-c.%2eE ^|{}]{0,12}") {
         if let Ok(target) = Target::parse(&url) {
-            let again = Target::parse(target.as_str()).map_err(|e| TestCaseError::fail(e.to_string()))?;
+            let again = Target::parse(&target.to_string()).map_err(|e| TestCaseError::fail(e.to_string()))?;
             prop_assert_eq!(&again, &target);
-            prop_assert_eq!(target.uri().to_string(), target.as_str());
+            prop_assert_eq!(target.uri().to_string(), target.to_string());
         }
     }
 }

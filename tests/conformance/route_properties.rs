@@ -128,7 +128,7 @@ proptest! {
         prop_assert_eq!(CacheKey::from_bytes(key.as_bytes()).ok(), Some(key.clone()));
         prop_assert_eq!(key.slice(), slice);
         prop_assert!(key.is_of(Some("a"), &rules.url(&target)) && !key.is_of(Some("b"), &rules.url(&target)));
-        prop_assert!(key.len() <= 100 + target.as_str().len() + key::MAX_EXTRA_LEN);
+        prop_assert!(key.len() <= 100 + target.to_string().len() + key::MAX_EXTRA_LEN);
         let debug = format!("{key:?}");
         prop_assert!(debug.contains(key.authority()), "{}", debug);
         let bypass = Bypass { always: false, headers: Vec::new(), cookies: words.clone(), query: words };

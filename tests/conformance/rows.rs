@@ -54,7 +54,7 @@ pub(crate) fn key(url: &str) -> Result<String, Box<dyn Error>> {
     assert_eq!(carried.target(), target, "a key gives its target back");
     assert_eq!(carried.tenant(), "a tenant");
     assert_eq!(
-        target.as_str(),
+        target.to_string(),
         format!(
             "{}://{}{}",
             target.scheme(),
@@ -87,7 +87,7 @@ pub(crate) fn invalidation(row: &str) -> Result<String, Box<dyn Error>> {
     }
     Ok(targets
         .iter()
-        .map(Target::as_str)
+        .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(" "))
 }

@@ -1,7 +1,7 @@
 //! Look-aside: koorde is asked; where it has nothing, the inner service makes the request, under a
 //! lease so that nobody else in the cluster makes it too, and what comes is put for all who wait.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -11,7 +11,7 @@ use http::{
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
-    Body, BodyError, CacheResult, CacheStatus, Event, Purge, PurgeError, Reason, Receipt,
+    Body, BodyError, CacheResult, CacheStatus, Purge, PurgeError, Reason, Receipt,
     body::Boxed,
     breaker::Ticket,
     delegate,
@@ -95,10 +95,27 @@ type Decided = oneshot::Sender<Decision>;
 pub(crate) struct Asking<'a> {
     pub(crate) parts: &'a Parts,
     /// As koorde is to know them.
-    pub(crate) fields: HeaderMap,
+    pub(crate) fields: Cow<'a, HeaderMap>,
     pub(crate) target: &'a Uri,
-    pub(crate) stored_as: Option<Uri>,
+    pub(crate) stored_as: Option<&'a Uri>,
     pub(crate) tenant: Option<&'a HeaderValue>,
+}
+
+impl<'a> Asking<'a> {
+    pub(crate) fn new(
+        shared: &'a Shared,
+        parts: &'a Parts,
+        target: &'a Uri,
+        stored_as: Option<&'a Uri>,
+    ) -> Self {
+        Self {
+            parts,
+            fields: shared.policy.asked_fields(parts),
+            target,
+            stored_as,
+            tenant: shared.policy.tenant.as_ref(),
+        }
+    }
 }
 
 impl Aside {
@@ -122,6 +139,23 @@ impl Aside {
     /// Bytes of bodies that wait to be put, all together.
     pub(crate) fn buffer(&mut self, bytes: usize) {
         self.budget = Budget::new(bytes);
+    }
+
+    /// The answer, if it is in the stores of this process and nobody has to be asked.
+    #[cfg(feature = "embedded")]
+    pub(crate) fn near<R>(
+        &self,
+        shared: &Shared,
+        asking: &Asking<'_>,
+    ) -> Option<Response<Body<R>>> {
+        let Backend::Node(node) = &self.backend else {
+            return None;
+        };
+        let (response, status) = node.near(asking)?;
+        shared.events.answered(&status);
+        let mut response = response.map(Body::stored);
+        response.extensions_mut().insert(status);
+        Some(response)
     }
 
     async fn ask(&self, asking: Asking<'_>) -> Result<Asked, Reason> {
@@ -187,7 +221,7 @@ pub(crate) async fn fetch<S, B, R>(
     shared: Arc<Shared>,
     ticket: Ticket,
     parts: Parts,
-    target: Uri,
+    (target, stored_as): (Uri, Option<Uri>),
 ) -> Result<Response<Body<R>>, S::Error>
 where
     S: Inner<B, R>,
@@ -195,14 +229,8 @@ where
     B: http_body::Body + Default + Send + 'static,
     R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
 {
-    let asked = aside.ask(Asking {
-        parts: &parts,
-        fields: shared.policy.asked_fields(&parts),
-        target: &target,
-        stored_as: shared.policy.name_of(&parts),
-        tenant: shared.policy.tenant.as_ref(),
-    });
-    let asked = match asked.await {
+    let asking = Asking::new(&shared, &parts, &target, stored_as.as_ref());
+    let asked = match aside.ask(asking).await {
         Ok(asked) => asked,
         Err(why) => {
             shared.failed(ticket, &why);
@@ -383,7 +411,7 @@ impl Fetch {
     }
 
     fn said<R>(&self, mut response: Response<Body<R>>, status: CacheStatus) -> Response<Body<R>> {
-        self.shared.events.tell(&Event::Answered(status.clone()));
+        self.shared.events.answered(&status);
         response.extensions_mut().insert(status);
         response
     }

@@ -5,20 +5,37 @@ use std::{fmt, future::poll_fn, time::Duration};
 use http::{Response, Uri, response};
 use http_body_util::BodyExt;
 use libkoorde::{
-    Aside, FetchError, Kind, NotWanted, Overrides, Put, PutBody, Request, policy::Target,
+    Aside, FetchError, Kind, NotWanted, Overrides, Put, PutBody, Request, StoredBody,
+    policy::Target,
 };
 
 use super::{
     Asked, Asking, Decided, Decision, Held, HeldKind,
     tee::{Piece, Pieces},
 };
-use crate::{Purge, PurgeError, Reason, Receipt, body::Boxed, layer::Shared, purge::Scope, status};
+use crate::{
+    CacheResult, CacheStatus, Purge, PurgeError, Reason, Receipt, body::Boxed, layer::Shared,
+    purge::Scope, status,
+};
 
 /// The node that the app has started.
 #[derive(Clone)]
 pub(crate) struct Node(pub(crate) libkoorde::Node);
 
 impl Node {
+    /// A fresh response of the node's stores, and what is to be said of it.
+    pub(super) fn near(&self, asking: &Asking<'_>) -> Option<(Response<StoredBody>, CacheStatus)> {
+        let overrides = match (asking.tenant, asking.stored_as) {
+            (None, None) => Overrides::default(),
+            _ => overrides(&Target::of_uri(asking.target).ok()?, asking)?,
+        };
+        let (method, target) = (&asking.parts.method, asking.target);
+        let near = self.0.near(method, target, &asking.fields, &overrides)?;
+        let mut status = CacheStatus::new(CacheResult::Hit, Some(self.0.name()));
+        status.ttl = Some(near.ttl);
+        Some((near.response, status))
+    }
+
     pub(super) async fn ask(&self, asking: Asking<'_>) -> Result<Asked, Reason> {
         let Some(request) = request(&asking) else {
             return Ok(Asked::Alone(None));
@@ -115,24 +132,24 @@ fn boxed(response: Response<libkoorde::Body>) -> Response<Boxed> {
 
 /// None if the target is one that no node would fetch.
 fn request(asking: &Asking<'_>) -> Option<Request> {
-    let target = Target::parse(&asking.target.to_string()).ok()?;
-    let fields = asking.fields.clone();
-    let tenant = asking.tenant.and_then(|tenant| tenant.to_str().ok());
-    let name = asking.stored_as.as_ref().map(Uri::to_string);
-    let overrides = Overrides::new(
-        &target,
-        tenant.unwrap_or_default(),
-        name.as_deref().unwrap_or_default(),
-        None,
-    );
+    let target = Target::of_uri(asking.target).ok()?;
+    let fields = asking.fields.clone().into_owned();
+    let overrides = overrides(&target, asking)?;
     let mut request = Request::new(asking.parts.method.clone(), target, fields);
     request.version = asking.parts.version;
-    request.overrides = overrides.ok()?;
+    request.overrides = overrides;
     Some(request)
 }
 
+fn overrides(target: &Target, asking: &Asking<'_>) -> Option<Overrides> {
+    let tenant = asking.tenant.and_then(|tenant| tenant.to_str().ok());
+    let name = asking.stored_as.map(Uri::to_string);
+    let name = name.as_deref().unwrap_or_default();
+    Overrides::new(target, tenant.unwrap_or_default(), name, None).ok()
+}
+
 fn parse(url: &Uri) -> Result<Target, PurgeError> {
-    Target::parse(&url.to_string()).map_err(|_| PurgeError::Malformed("URL"))
+    Target::of_uri(url).map_err(|_| PurgeError::Malformed("URL"))
 }
 
 /// The layer's tenant; empty for none.

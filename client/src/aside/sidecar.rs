@@ -405,7 +405,7 @@ fn target(asking: &Asking<'_>) -> wire::Target {
         stored_as: asking
             .stored_as
             .as_ref()
-            .map_or_else(String::new, Uri::to_string),
+            .map_or_else(String::new, |name| name.to_string()),
     }
 }
 

@@ -8,8 +8,8 @@ use super::{Request, body::Body, relay::Reader};
 use crate::{
     outcome::{CacheResult, Outcome, Tier},
     policy::{
-        Carried, Forward, Hop, Member, Multipart, Now, StoredHead, forwarding, precondition, range,
-        range::Satisfy,
+        Carried, Forward, Hop, Member, Multipart, Now, StoredHead, cache_status::HitMember,
+        fields::age, forwarding, precondition, range, range::Satisfy,
     },
     store::Stored,
 };
@@ -49,38 +49,36 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// From the store, applying the request's conditions and range (RFC 9110 §13.2, §14.2).
+    /// From the store, applying a request's conditions and range (RFC 9110 §13.2, §14.2).
     pub(crate) fn from_stored(
-        request: &Request,
+        (method, asked): (&Method, &HeaderMap),
         stored: &Arc<Stored>,
         outcome: Outcome,
-        mut cache_status: Vec<HeaderValue>,
-        member: &Member,
+        cache_status: Vec<HeaderValue>,
         now: Now,
     ) -> Self {
-        cache_status.push(member.value());
         let head = &stored.head;
+        let carried = head.carried(now.instant);
         let answer = |status, fields, body| Self {
             status,
             fields,
             body,
             outcome,
             // A 304 may have brought `private`: then it is this client's alone.
-            carried: (head.refused().is_none() && request.method == Method::GET)
-                .then(|| head.carried(now.instant)),
-            cache_status: cache_status.clone(),
+            carried: (head.refused().is_none() && *method == Method::GET).then_some(carried),
+            cache_status,
         };
-        if let Some(fields) = precondition::evaluate(&request.method, &request.fields, head, now) {
+        if let Some(fields) = precondition::evaluate(method, asked, head, now) {
             return Self {
                 carried: None,
                 ..answer(StatusCode::NOT_MODIFIED, fields, Body::empty())
             };
         }
-        let mut fields = head.fields.clone();
-        fields.insert(header::AGE, head.age_field(now.instant));
+        let mut fields = with_room(&head.fields);
+        fields.insert(header::AGE, age::write(carried.age));
         let partial = StatusCode::PARTIAL_CONTENT;
         let complete = head.part.map_or(Some(stored.length), |part| part.complete);
-        match range::decide(&request.method, &request.fields, head, stored.length) {
+        match range::decide(method, asked, head, stored.length) {
             Satisfy::Part { start, end } => {
                 range::forget_content(&mut fields);
                 let range = range::content_range(start, end, complete);
@@ -113,9 +111,8 @@ impl Answer {
                 if may_have_body(head.status) {
                     fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
                 }
-                let is_get = request.method == Method::GET;
-                let body = if is_get && head.part.is_none() {
-                    Body::part(stored, 0, stored.length)
+                let body = if *method == Method::GET && head.part.is_none() {
+                    Body::stored(stored)
                 } else {
                     Body::empty()
                 };
@@ -147,11 +144,12 @@ impl Answer {
             detail: Some(name.detail(head.detail)),
             ..Member::forwarded(name.cache.as_str(), forward)
         };
-        if let Some(stored) = &head.stored {
-            return Self::from_stored(request, stored, outcome, head.via.clone(), &member, now);
-        }
         let mut cache_status = head.via.clone();
         cache_status.push(member.value());
+        if let Some(stored) = &head.stored {
+            let asked = (&request.method, &request.fields);
+            return Self::from_stored(asked, stored, outcome, cache_status, now);
+        }
         let Some(shared) = &head.shared else {
             let (fields, body) = (head.fields.clone(), Body::relay(reader));
             return Self {
@@ -221,6 +219,20 @@ impl Answer {
     }
 }
 
+/// A copy of what is stored, with room for what is said beside it: Age, Content-Length, Cache-Status
+/// and Via. Where a plain copy would have to grow, its fields would be put into a table twice.
+fn with_room(fields: &HeaderMap) -> HeaderMap {
+    let length = fields.len() + 4;
+    if fields.capacity() >= length {
+        return fields.clone();
+    }
+    let mut copy = HeaderMap::with_capacity(length);
+    for (name, value) in fields {
+        copy.append(name.clone(), value.clone());
+    }
+    copy
+}
+
 /// How several ranges of it are worded. The boundary is a hash of what is sent and when it came:
 /// a body that holds it would have had to know it.
 fn words(stored: &Stored, ranges: &[(u64, u64)], complete: Option<u64>) -> Option<Multipart> {
@@ -248,9 +260,18 @@ pub(crate) struct NodeName {
     pub(crate) cache: String,
     /// The node's, in its detail.
     pub(crate) node: Arc<str>,
+    hit: HitMember,
 }
 
 impl NodeName {
+    pub(crate) fn new(cache: &str, node: &str) -> Self {
+        Self {
+            cache: cache.to_owned(),
+            node: node.into(),
+            hit: HitMember::new(cache, node),
+        }
+    }
+
     pub(crate) fn detail(&self, more: Option<&str>) -> String {
         match more {
             Some(more) => format!("{}/{more}", self.node),
@@ -258,11 +279,8 @@ impl NodeName {
         }
     }
 
-    /// A hit at this node.
-    pub(crate) fn hit(&self, head: &StoredHead, now: Now) -> Member {
-        Member {
-            detail: Some(self.detail(None)),
-            ..Member::hit(self.cache.as_str(), head.ttl(now.instant))
-        }
+    /// The member of Cache-Status for a hit at this node that is fresh for so many seconds.
+    pub(crate) fn hit(&self, ttl: i64) -> HeaderValue {
+        self.hit.value(ttl)
     }
 }

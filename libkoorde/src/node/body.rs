@@ -3,6 +3,7 @@
 
 use std::{
     collections::VecDeque,
+    convert::Infallible,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -21,7 +22,8 @@ pub struct Body(Kind);
 #[derive(Debug)]
 enum Kind {
     Empty,
-    Stored(Parts),
+    Stored(StoredBody),
+    Parts(Box<Parts>),
     Relay(Reader<Head>),
     Slices(Box<Slices>),
     Origin(Box<OriginBody>),
@@ -47,10 +49,28 @@ impl Body {
         Self(Kind::Slices(Box::new(slices)))
     }
 
+    /// The whole of a stored body.
+    pub(super) fn stored(stored: &Arc<Stored>) -> Self {
+        Self(Kind::Stored(StoredBody {
+            left: stored.length,
+            next: 0,
+            stored: Some(Arc::clone(stored)),
+        }))
+    }
+
+    /// What is nothing, or the whole of a stored body.
+    pub(super) fn into_stored(self) -> Option<StoredBody> {
+        match self.0 {
+            Kind::Empty => Some(StoredBody::default()),
+            Kind::Stored(body) => Some(body),
+            _ => None,
+        }
+    }
+
     /// Bytes `start..end` of a stored body, counted in the whole representation.
     pub(super) fn part(stored: &Arc<Stored>, start: u64, end: u64) -> Self {
         let parts = [(Bytes::new(), start, end)].into();
-        Self(Kind::Stored(Parts::new(stored, parts, Bytes::new())))
+        Self(Kind::Parts(Parts::new(stored, parts, Bytes::new())))
     }
 
     /// Several ranges of a stored body.
@@ -58,7 +78,46 @@ impl Body {
         let part =
             |part: &crate::policy::multipart::BodyPart| (part.before.clone(), part.start, part.end);
         let parts = words.parts().iter().map(part).collect();
-        Self(Kind::Stored(Parts::new(stored, parts, words.closing())))
+        Self(Kind::Parts(Parts::new(stored, parts, words.closing())))
+    }
+}
+
+/// The whole of a stored response's body, or nothing. It is in memory: it can't break off.
+#[derive(Debug, Default)]
+pub struct StoredBody {
+    stored: Option<Arc<Stored>>,
+    /// Index of the chunk that is next.
+    next: usize,
+    /// Bytes left.
+    left: u64,
+}
+
+impl StoredBody {
+    fn next(&mut self) -> Option<Bytes> {
+        let chunk = self.stored.as_ref()?.chunks.get(self.next)?.clone();
+        self.next += 1;
+        self.left = self.left.saturating_sub(chunk.len() as u64);
+        Some(chunk)
+    }
+}
+
+impl http_body::Body for StoredBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Ready(self.get_mut().next().map(|chunk| Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
     }
 }
 
@@ -78,12 +137,12 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(stored: &Arc<Stored>, parts: VecDeque<(Bytes, u64, u64)>, closing: Bytes) -> Self {
+    fn new(stored: &Arc<Stored>, parts: VecDeque<(Bytes, u64, u64)>, closing: Bytes) -> Box<Self> {
         let length = |(before, start, end): &(Bytes, u64, u64)| {
             before.len() as u64 + end.saturating_sub(*start)
         };
         let total = parts.iter().map(length).sum::<u64>() + closing.len() as u64;
-        Self {
+        Box::new(Self {
             stored: Arc::clone(stored),
             parts,
             closing,
@@ -91,7 +150,7 @@ impl Parts {
             skip: 0,
             left: 0,
             total,
-        }
+        })
     }
 
     fn next(&mut self) -> Option<Bytes> {
@@ -150,7 +209,8 @@ impl http_body::Body for Body {
         let frame = |chunk: Option<Result<Bytes, BodyError>>| chunk.map(|c| c.map(Frame::data));
         match &mut self.get_mut().0 {
             Kind::Empty => Poll::Ready(None),
-            Kind::Stored(parts) => Poll::Ready(frame(parts.next().map(Ok))),
+            Kind::Stored(body) => Poll::Ready(frame(body.next().map(Ok))),
+            Kind::Parts(parts) => Poll::Ready(frame(parts.next().map(Ok))),
             Kind::Relay(reader) => Pin::new(reader).poll_frame(cx),
             Kind::Slices(slices) => slices.poll_chunk(cx).map(frame),
             Kind::Origin(body) => body.poll_chunk(cx).map(frame),
@@ -160,7 +220,8 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Empty => true,
-            Kind::Stored(parts) => parts.total == 0,
+            Kind::Stored(body) => body.left == 0,
+            Kind::Parts(parts) => parts.total == 0,
             _ => false,
         }
     }
@@ -168,7 +229,8 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Empty => SizeHint::with_exact(0),
-            Kind::Stored(parts) => SizeHint::with_exact(parts.total),
+            Kind::Stored(body) => SizeHint::with_exact(body.left),
+            Kind::Parts(parts) => SizeHint::with_exact(parts.total),
             Kind::Relay(_) => SizeHint::default(),
             Kind::Slices(slices) => SizeHint::with_exact(slices.left()),
             Kind::Origin(body) => body.size_hint(),

@@ -138,7 +138,10 @@ impl Inner {
             }
         }
         let now = clock::now();
-        let hot_copy = !ours && self.hot_copy(request, &key, now).is_some();
+        let hot_copy = !ours
+            && self
+                .hot_copy((&request.method, &request.fields), &key, now)
+                .is_some();
         let mut explanation = Explanation {
             url: request.target.to_string(),
             key: format!("{:032x}", id.0),

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Method, header};
+use http::{HeaderMap, Method, header};
 use tokio::time;
 
 use super::{
@@ -71,6 +71,10 @@ impl Inner {
                 || route.bypass.applies(&request.target, &request.fields)
             {
                 return self.pass(request, no_body()).await;
+            }
+            let (asked, target) = ((&request.method, &request.fields), &request.target);
+            if let Some(fresh) = self.near(asked, target, &request.overrides) {
+                return Ok(self.near_answer(&request.method, &fresh));
             }
         }
         let answer = match self.sliced(&mut request, hop, timeout).await {
@@ -136,7 +140,8 @@ impl Inner {
         let variants = self.store.get(&key, now.instant).filter(|variants| {
             hop == Hop::Forwarded || hears && self.is_among_owners(&key, variants)
         });
-        let reuse = decide(&request, variants.as_deref(), now);
+        let asked = (&request.method, &request.fields);
+        let reuse = decide(asked, variants.as_deref(), now);
         // Also where something stale may be used: it is not to be renewed for this request.
         let only_if_cached = RequestDirectives::read(&request.fields).only_if_cached;
         if let Reuse::Fresh { index } = reuse
@@ -144,7 +149,7 @@ impl Inner {
                 .as_ref()
                 .and_then(|variants| variants.all.get(index))
         {
-            let hit = self.hit(&request, stored, CacheResult::Hit, Tier::Local, now);
+            let hit = self.hit(asked, stored, CacheResult::Hit, Tier::Local, now);
             return Ok(Found::Answer(hit));
         }
         let (owners, detail) = match hop {
@@ -157,9 +162,9 @@ impl Inner {
         let ours = owners.is_empty();
         if !ours
             && hears
-            && let Some(stored) = self.hot_copy(&request, &key, now)
+            && let Some(stored) = self.hot_copy(asked, &key, now)
         {
-            let hit = self.hit(&request, &stored, CacheResult::Hit, Tier::Hot, now);
+            let hit = self.hit(asked, &stored, CacheResult::Hit, Tier::Hot, now);
             return Ok(Found::Answer(hit));
         }
         let stored = |index: usize| {
@@ -171,7 +176,7 @@ impl Inner {
         let mut usable = None;
         let (stale, forward) = match reuse {
             Reuse::StaleWhileRevalidate { index } if ours && let Some(stored) = stored(index) => {
-                let hit = self.hit(&request, &stored, CacheResult::Stale, Tier::Local, now);
+                let hit = self.hit(asked, &stored, CacheResult::Stale, Tier::Local, now);
                 count(&self.metrics.stale_served, "swr");
                 usable = Some(hit);
                 (Some(stored), Forward::Stale)
@@ -208,9 +213,9 @@ impl Inner {
         self.routes.find(request.place()).key(request)
     }
 
-    fn hit(
+    pub(crate) fn hit(
         &self,
-        request: &Request,
+        asked: (&Method, &HeaderMap),
         stored: &Arc<Stored>,
         result: CacheResult,
         tier: Tier,
@@ -221,20 +226,20 @@ impl Inner {
             tier,
             collapsed: false,
         };
-        let age = stored.head.current_age(now.instant);
-        self.metrics.stored_age.took(age);
-        let member = self.name.hit(&stored.head, now);
-        Answer::from_stored(request, stored, outcome, Vec::new(), &member, now)
+        let carried = stored.head.carried(now.instant);
+        self.metrics.stored_age.took(carried.age);
+        let cache_status = vec![self.name.hit(carried.ttl())];
+        Answer::from_stored(asked, stored, outcome, cache_status, now)
     }
 
     pub(crate) fn hot_copy(
         &self,
-        request: &Request,
+        asked: (&Method, &HeaderMap),
         key: &CacheKey,
         now: Now,
     ) -> Option<Arc<Stored>> {
         let variants = self.hot.get(key, now.instant)?;
-        let Reuse::Fresh { index } = decide(request, Some(&variants), now) else {
+        let Reuse::Fresh { index } = decide(asked, Some(&variants), now) else {
             return None;
         };
         let held = variants.all.get(index)?;
@@ -439,12 +444,13 @@ impl Inner {
         let key = self.key(&request);
         let now = clock::now();
         let variants = self.store.get(&key, now.instant);
-        if let Reuse::Fresh { index } = decide(&request, variants.as_deref(), now)
+        let asked = (&request.method, &request.fields);
+        if let Reuse::Fresh { index } = decide(asked, variants.as_deref(), now)
             && let Some(stored) = variants
                 .as_ref()
                 .and_then(|variants| variants.all.get(index))
         {
-            return Ok(self.hit(&request, stored, CacheResult::Hit, Tier::Local, now));
+            return Ok(self.hit(asked, stored, CacheResult::Hit, Tier::Local, now));
         }
         let after = self.purges.newest(&key, None);
         let flight = self.memo.flight(&key, &request.fields, false, after);

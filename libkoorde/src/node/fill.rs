@@ -136,7 +136,9 @@ impl Fill {
         // As in the first look-up: what we hold of another's key may have been made stale without us.
         let variants = node.store.get(key, now.instant);
         let variants = variants.filter(|variants| ours || node.is_among_owners(key, variants));
-        let reuse = decide(&self.miss.request, variants.as_deref(), now);
+        let request = &self.miss.request;
+        let asked = (&request.method, &request.fields);
+        let reuse = decide(asked, variants.as_deref(), now);
         let stored = |index: usize| variants.as_ref().and_then(|v| v.all.get(index)).cloned();
         match reuse {
             Reuse::Fresh { index }

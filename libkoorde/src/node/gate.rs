@@ -144,10 +144,19 @@ impl Gate {
         self.wakes.notify_one();
     }
 
+    fn has_slept(&self, now: Instant) -> bool {
+        let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
+        now.saturating_duration_since(self.start + heard) > self.gap
+    }
+
+    /// Whether nobody waits here now.
+    pub(crate) fn is_open(&self, now: Instant) -> bool {
+        !self.closed.load(Ordering::Acquire) && !self.has_slept(now)
+    }
+
     /// Waits until all are heard that have to be, at most [`PATIENCE`].
     pub(crate) async fn pass(&self, now: Instant) {
-        let heard = Duration::from_millis(self.heard.load(Ordering::Acquire));
-        if now.saturating_duration_since(self.start + heard) > self.gap {
+        if self.has_slept(now) {
             // Nothing ran here for long: who knows what happened meanwhile.
             self.everybody();
         }

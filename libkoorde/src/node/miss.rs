@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::{HeaderMap, Method};
+
 use super::{Request, routes::Route};
 use crate::{
     policy::{CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, reuse},
@@ -68,14 +70,18 @@ impl Miss {
 
 /// The policy's word on a request, given what is stored under its key. What a purge took is validated
 /// before it is reused, whatever else would make it usable.
-pub(crate) fn decide(request: &Request, variants: Option<&Variants>, now: Now) -> Reuse {
+pub(crate) fn decide(
+    (method, fields): (&Method, &HeaderMap),
+    variants: Option<&Variants>,
+    now: Now,
+) -> Reuse {
     let all = || variants.into_iter().flat_map(|variants| &variants.all);
     let heads = all().map(|stored| &stored.head);
-    match reuse::decide(&request.method, &request.fields, heads, now.instant) {
+    match reuse::decide(method, fields, heads, now.instant) {
         Reuse::Fresh { index } | Reuse::StaleWhileRevalidate { index }
             if all().nth(index).is_some_and(|stored| stored.purged) =>
         {
-            if RequestDirectives::read(&request.fields).only_if_cached {
+            if RequestDirectives::read(fields).only_if_cached {
                 return Reuse::OnlyIfCached;
             }
             let forward = Forward::Stale;

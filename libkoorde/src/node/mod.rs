@@ -51,6 +51,7 @@ mod later;
 mod listener;
 mod memo;
 mod miss;
+mod near;
 mod origin;
 mod overrides;
 mod owners;
@@ -72,8 +73,9 @@ mod tunnel;
 mod wire;
 
 pub use aside::{Aside, CacheService, Lease, NotWanted, Put, PutBody};
-pub use body::Body;
+pub use body::{Body, StoredBody};
 pub use gateway::Gateway;
+pub use near::Near;
 pub use overrides::Overrides;
 pub use propagation::Propagation;
 pub use request::{Interim, Request, RequestBody};
@@ -234,10 +236,7 @@ impl Node {
         let max_connections = config.ring.max_peer_connections;
         let (later, told) = Later::new();
         let inner = Arc::new(Inner {
-            name: NodeName {
-                cache: "koorde".to_owned(),
-                node: config.node.name.as_str().into(),
-            },
+            name: NodeName::new("koorde", &config.node.name),
             cluster,
             routes,
             hop: sign(&hasher, &config.node.name, address),

@@ -66,6 +66,14 @@ impl Overrides {
         self.stored_as.as_ref()
     }
 
+    /// The target under which a response to a request for `target` is stored: never of another
+    /// origin.
+    pub(crate) fn place<'a>(&'a self, target: &'a Target) -> &'a Target {
+        let stored_as = self.stored_as.as_ref();
+        let stored_as = stored_as.filter(|stored_as| stored_as.same_origin(target));
+        stored_as.unwrap_or(target)
+    }
+
     /// Its freshness lifetime.
     #[must_use]
     pub fn lifetime(&self) -> Option<Duration> {
@@ -80,8 +88,9 @@ fn same_origin(target: &Target, url: &str) -> Result<Target, String> {
         Ok(stored_as)
     } else {
         Err(format!(
-            "stored as {}: not of the origin of {target:.200}",
-            Quoted(url)
+            "stored as {}: not of the origin of {}",
+            Quoted(url),
+            Quoted(&target.to_string())
         ))
     }
 }
@@ -116,9 +125,9 @@ mod tests {
             assert!(error.contains(why), "{error}");
         }
         let taken = new("team-1", "https://A.example:443/z#f", 5).expect("all is well");
-        let stored_as = taken.stored_as().map(Target::as_str);
+        let stored_as = taken.stored_as().map(Target::to_string);
         assert_eq!(
-            (taken.tenant(), stored_as),
+            (taken.tenant(), stored_as.as_deref()),
             ("team-1", Some("https://a.example/z"))
         );
     }

@@ -46,9 +46,7 @@ impl Request {
 
     /// The target under which its response is stored: never of another origin.
     pub(crate) fn place(&self) -> &Target {
-        let stored_as = self.overrides.stored_as();
-        let stored_as = stored_as.filter(|stored_as| stored_as.same_origin(&self.target));
-        stored_as.unwrap_or(&self.target)
+        self.overrides.place(&self.target)
     }
 }
 

@@ -3,7 +3,9 @@
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
-use super::Request;
+use http::HeaderMap;
+
+use super::{Overrides, Request};
 use crate::{
     config::{Config, RouteConfig},
     policy::{
@@ -110,9 +112,20 @@ impl Route {
 
     /// The cache key of a request whose place is on this route.
     pub(crate) fn key(&self, request: &Request) -> CacheKey {
-        let tenant = self.tenant_of(request.overrides.tenant());
-        let (place, fields) = (request.place(), &request.fields);
-        self.key.key(&tenant, place, fields, request.slice)
+        let place = request.place();
+        self.key_at(place, &request.overrides, &request.fields, request.slice)
+    }
+
+    /// The same of a request's parts.
+    pub(crate) fn key_at(
+        &self,
+        place: &Target,
+        overrides: &Overrides,
+        fields: &HeaderMap,
+        slice: Option<u64>,
+    ) -> CacheKey {
+        let tenant = self.tenant_of(overrides.tenant());
+        self.key.key(&tenant, place, fields, slice)
     }
 
     /// The tenant in the keys of a client's tenant: below ours, so that no client names another's.

@@ -350,7 +350,7 @@ pub(crate) fn cut(error: &BodyError) -> proto::Failed {
 /// The URL that a request is stored as, if that is not its own.
 pub(crate) fn stored_as(request: &Request) -> String {
     let stored_as = request.overrides.stored_as();
-    stored_as.map_or_else(String::new, |target| target.as_str().to_owned())
+    stored_as.map_or_else(String::new, |target| target.to_string())
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

@@ -1,6 +1,7 @@
 //! How a decision is told to others: the Cache-Status field, RFC 9211.
 
 use super::fields::list::is_token_byte;
+use bytes::BytesMut;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use std::fmt::{self, Write};
 
@@ -131,6 +132,65 @@ impl fmt::Display for Member {
     }
 }
 
+/// What one node says of each of its hits: worded once, but for the time that is left.
+#[derive(Clone, Debug)]
+pub struct HitMember {
+    before_ttl: String,
+    after_ttl: String,
+}
+
+impl HitMember {
+    /// The words of a cache of this name, with this detail.
+    pub fn new(name: &str, detail: &str) -> Self {
+        let bare = Member::hit(name, 0);
+        let mut before_ttl = bare.to_string();
+        let whole = Member {
+            detail: Some(detail.to_owned()),
+            ..bare
+        };
+        let after_ttl = whole.to_string().split_off(before_ttl.len());
+        // The zero.
+        before_ttl.pop();
+        Self {
+            before_ttl,
+            after_ttl,
+        }
+    }
+
+    /// The field value for a hit that is fresh for so long, as [`Member::value`] words it.
+    pub fn value(&self, ttl: i64) -> HeaderValue {
+        let mut digits = [0; 20];
+        let digits = decimal(ttl.clamp(-MAX_INTEGER, MAX_INTEGER), &mut digits);
+        let (before, after) = (self.before_ttl.as_bytes(), self.after_ttl.as_bytes());
+        let mut text = BytesMut::with_capacity(before.len() + digits.len() + after.len());
+        text.extend_from_slice(before);
+        text.extend_from_slice(digits);
+        text.extend_from_slice(after);
+        HeaderValue::from_maybe_shared(text.freeze())
+            .expect("a member with other digits is a field value")
+    }
+}
+
+/// Writes a number to the end of what is given.
+fn decimal(number: i64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut rest = number.unsigned_abs();
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        // A digit.
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        digits[at] = b'-';
+    }
+    &digits[at..]
+}
+
 /// Adds our member after those of the caches nearer to the origin (§2), which
 /// stay as they came: one member a hop.
 pub fn append(fields: &mut HeaderMap, member: &Member) {
@@ -166,4 +226,32 @@ fn string(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
         }
     }
     f.write_char('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hit_is_worded_alike_whether_in_one_go_or_from_parts() {
+        for (name, detail) in [
+            ("koorde", "pod-1"),
+            ("koorde", "0"),
+            ("a \"cache\"; ttl=0", "\u{e4}; \\ ttl=0"),
+            ("", ""),
+        ] {
+            let parts = HitMember::new(name, detail);
+            for ttl in [0, 1, 9, 10, 599, -1, -3600, i64::MAX, i64::MIN] {
+                let member = Member {
+                    detail: Some(detail.to_owned()),
+                    ..Member::hit(name, ttl)
+                };
+                assert_eq!(
+                    parts.value(ttl),
+                    member.value(),
+                    "{name:?} {detail:?} {ttl}"
+                );
+            }
+        }
+    }
 }

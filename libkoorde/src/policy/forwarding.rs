@@ -18,6 +18,8 @@ const NODE: &str = "node";
 pub struct Hop {
     name: String,
     node: String,
+    /// Our member of Via in what came by HTTP/1.1: nearly always.
+    via: HeaderValue,
 }
 
 impl Hop {
@@ -34,9 +36,11 @@ impl Hop {
                 return Err(format!("{key}: {value:?} is no token of 1 to 64 bytes"));
             }
         }
+        let via = HeaderValue::try_from(format!("1.1 {name}")).expect("a token is a value");
         Ok(Self {
             name: name.to_owned(),
             node: node.to_owned(),
+            via,
         })
     }
 
@@ -48,7 +52,7 @@ impl Hop {
             // "the minor version "0" is implied" (§2.5).
             Version::HTTP_2 => "2.0",
             Version::HTTP_3 => "3.0",
-            _ => "1.1",
+            _ => return self.via.clone(),
         };
         HeaderValue::try_from(format!("{version} {}", self.name)).expect("a token is a value")
     }
@@ -144,6 +148,11 @@ pub fn request(
 /// the Via of the hops before us. `received` is the version in which it came.
 pub fn response(fields: &mut HeaderMap, hop: &Hop, received: Version) {
     connection::strip_response(fields);
+    sign(fields, hop, received);
+}
+
+/// The same for what was stored: it has nothing of a connection any more.
+pub fn sign(fields: &mut HeaderMap, hop: &Hop, received: Version) {
     fields.append(header::VIA, hop.via(received));
 }
 
@@ -193,22 +202,22 @@ fn is_ours(name: &HeaderName) -> bool {
 /// Request fields that origins and their frameworks act on, though they are neither
 /// part of the URL nor named by Vary: another host, another path, another method.
 /// X-Forwarded-For and X-Forwarded-Proto stay: proxies before us set them.
-const UNKEYED: [HeaderName; 15] = [
-    HeaderName::from_static("forwarded"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-path"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-prefix"),
-    HeaderName::from_static("x-forwarded-scheme"),
-    HeaderName::from_static("x-forwarded-server"),
-    HeaderName::from_static("x-host"),
-    HeaderName::from_static("x-http-method"),
-    HeaderName::from_static("x-http-method-override"),
-    HeaderName::from_static("x-method-override"),
-    HeaderName::from_static("x-original-host"),
-    HeaderName::from_static("x-original-url"),
-    HeaderName::from_static("x-rewrite-url"),
-    HeaderName::from_static("x-wap-profile"),
+const UNKEYED: [&str; 15] = [
+    "forwarded",
+    "x-forwarded-host",
+    "x-forwarded-path",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-scheme",
+    "x-forwarded-server",
+    "x-host",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-host",
+    "x-original-url",
+    "x-rewrite-url",
+    "x-wap-profile",
 ];
 
 /// Removes from a GET or HEAD request what would let its sender choose what others
@@ -219,18 +228,27 @@ pub fn strip_unkeyed(method: &Method, fields: &mut HeaderMap, keyed: &[HeaderNam
     if !matches!(*method, Method::GET | Method::HEAD) {
         return;
     }
+    if !has_unkeyed(fields, keyed) {
+        return;
+    }
     for name in UNKEYED {
-        if !keyed.contains(&name) {
+        if !keyed.iter().any(|keyed| keyed == name) {
             fields.remove(name);
         }
     }
 }
 
+/// Whether this is a field that [`strip_unkeyed`] may remove.
+pub(super) fn is_unkeyed(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    (name.starts_with("x-") || name == "forwarded") && UNKEYED.contains(&name)
+}
+
 /// Whether these fields have one that [`strip_unkeyed`] would remove: what comes of such a request
 /// may be its sender's choice, and so is nobody else's.
 pub fn has_unkeyed(fields: &HeaderMap, keyed: &[HeaderName]) -> bool {
-    let mut unkeyed = UNKEYED.into_iter().filter(|name| !keyed.contains(name));
-    unkeyed.any(|name| fields.contains_key(name))
+    let mut names = fields.keys();
+    names.any(|name| is_unkeyed(name) && !keyed.contains(name))
 }
 
 /// The longest that an origin's Retry-After is obeyed.

@@ -61,7 +61,13 @@ impl CacheKey {
             extra,
             number.as_ref().map_or(&[], |number| &number[..]),
         ];
-        Self(join(&parts).into())
+        // Made in its place: a hit makes a key, and nothing else of this size.
+        let mut key: Arc<[u8]> = std::iter::repeat_n(0, joined_len(&parts)).collect();
+        fill(
+            Arc::get_mut(&mut key).expect("nobody else has it yet"),
+            &parts,
+        );
+        Self(key)
     }
 
     /// Reads a key that a peer sent.
@@ -232,16 +238,27 @@ pub enum KeyError {
 
 /// Parts with their lengths before them.
 fn join(parts: &[&[u8]]) -> Vec<u8> {
-    let len = parts.iter().map(|part| LEN_BYTES + part.len()).sum();
-    let mut bytes = Vec::with_capacity(len);
+    let mut bytes = vec![0; joined_len(parts)];
+    fill(&mut bytes, parts);
+    bytes
+}
+
+fn joined_len(parts: &[&[u8]]) -> usize {
+    parts.iter().map(|part| LEN_BYTES + part.len()).sum()
+}
+
+/// Writes parts with their lengths into what is as long as they are.
+fn fill(mut bytes: &mut [u8], parts: &[&[u8]]) {
     for part in parts {
         // A tenant of 4 GiB is the only part that could saturate here; its
         // key would be refused by `from_bytes`, not confused with another.
         let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
-        bytes.extend_from_slice(&len.to_be_bytes());
-        bytes.extend_from_slice(part);
+        let (head, rest) = bytes.split_at_mut(LEN_BYTES);
+        head.copy_from_slice(&len.to_be_bytes());
+        let (body, rest) = rest.split_at_mut(part.len());
+        body.copy_from_slice(part);
+        bytes = rest;
     }
-    bytes
 }
 
 fn split(mut bytes: &[u8]) -> Option<[&[u8]; PARTS]> {

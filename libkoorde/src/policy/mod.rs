@@ -49,6 +49,7 @@
 //! | [`parts`] | which bytes did a 206 bring, and do two of them fit? | 9111 §3.3, §3.4 |
 //! | [`freshness`] | how long is it fresh, how old did it arrive? | 9111 §4.2 |
 //! | [`vary`] | was it selected by this request's fields? | 9111 §4.1 |
+//! | [`plain`] | does the request say more than what it asks for? | 9111 |
 //! | [`reuse`] | may it answer this request? may requests be collapsed? | 9111 §4, 5861 |
 //! | [`validation`] | how is the origin asked, what does its answer change? | 9111 §4.3 |
 //! | [`precondition`] | does the client have it already? | 9110 §13 |
@@ -79,6 +80,7 @@ pub mod key;
 pub mod key_rules;
 pub mod multipart;
 pub mod parts;
+pub mod plain;
 pub mod precondition;
 mod query;
 pub mod range;

@@ -18,6 +18,12 @@ pub fn evaluate(
     if stored.status != StatusCode::OK || !matches!(*method, Method::GET | Method::HEAD) {
         return None;
     }
+    // Most requests have neither: then nothing stored has to be read.
+    if !fields.contains_key(header::IF_NONE_MATCH)
+        && !fields.contains_key(header::IF_MODIFIED_SINCE)
+    {
+        return None;
+    }
     let has_it = entity_tag::if_none_match(fields, stored.etag())
         .unwrap_or_else(|| is_not_modified_since(fields, stored, now));
     has_it.then(|| not_modified(stored, now))

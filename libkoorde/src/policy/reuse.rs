@@ -162,9 +162,10 @@ fn is_part_enough(method: &Method, fields: &HeaderMap, head: &StoredHead) -> boo
 
 /// Applies freshness and the request's directives to the selected response.
 fn judge(wants: &RequestDirectives, candidate: &Candidate<'_>, now: Instant) -> Reuse {
-    let Candidate { index, head, .. } = *candidate;
-    let fresh = head.is_fresh(now) && !head.directives.no_cache;
-    if wants.no_cache || !is_acceptable(wants, head, now) {
+    let Candidate { index, head, rank } = *candidate;
+    let (_, Reverse(age)) = rank;
+    let fresh = head.lifetime > age && !head.directives.no_cache;
+    if wants.no_cache || !is_acceptable(wants, head, age) {
         let forward = if fresh {
             Forward::Request
         } else {
@@ -193,15 +194,14 @@ fn judge(wants: &RequestDirectives, candidate: &Candidate<'_>, now: Instant) -> 
 /// `max-age` and `min-fresh` of the request, §5.2.1.1 and §5.2.1.3. A `max-age=0`
 /// asks for validation even in the very moment of arrival; any `max-age` without
 /// `max-stale` wants nothing stale.
-fn is_acceptable(wants: &RequestDirectives, head: &StoredHead, now: Instant) -> bool {
-    let age = head.current_age(now);
+fn is_acceptable(wants: &RequestDirectives, head: &StoredHead, age: Duration) -> bool {
     let young = wants
         .max_age
         .is_none_or(|most| most > 0 && age <= seconds(most));
     let lasting = wants
         .min_fresh
         .is_none_or(|least| head.lifetime >= age.saturating_add(seconds(least)));
-    let stale = !head.is_fresh(now) && wants.max_age.is_some() && wants.max_stale.is_none();
+    let stale = head.lifetime <= age && wants.max_age.is_some() && wants.max_stale.is_none();
     young && lasting && !stale
 }
 
@@ -240,7 +240,7 @@ pub fn may_serve_stale_on_error(fields: &HeaderMap, stored: &StoredHead, now: In
         return false;
     }
     let by_request = is_within(wants.stale_if_error, stored, now);
-    if !is_acceptable(&wants, stored, now) && !by_request {
+    if !is_acceptable(&wants, stored, stored.current_age(now)) && !by_request {
         return false;
     }
     if stored.is_fresh(now) {

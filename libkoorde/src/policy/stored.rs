@@ -73,6 +73,21 @@ pub struct Carried {
     pub lifetime: Duration,
 }
 
+impl Carried {
+    /// As [`StoredHead::ttl`].
+    pub fn ttl(self) -> i64 {
+        let Self { age, lifetime } = self;
+        let whole = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
+        match lifetime.checked_sub(age) {
+            Some(left) => whole(left),
+            None => {
+                let over = age.saturating_sub(lifetime);
+                -whole(over.saturating_add(Duration::from_nanos(999_999_999)))
+            }
+        }
+    }
+}
+
 impl StoredHead {
     /// Rebuilds a head from what another node carried over.
     ///
@@ -153,15 +168,7 @@ impl StoredHead {
     /// Seconds of freshness that remain: the `ttl` of RFC 9211 §2.4. Negative once
     /// stale; zero in the last second of being fresh.
     pub fn ttl(&self, now: Instant) -> i64 {
-        let age = self.current_age(now);
-        let whole = |d: Duration| i64::try_from(d.as_secs()).unwrap_or(i64::MAX);
-        match self.lifetime.checked_sub(age) {
-            Some(left) => whole(left),
-            None => {
-                let over = age.saturating_sub(self.lifetime);
-                -whole(over.saturating_add(Duration::from_nanos(999_999_999)))
-            }
-        }
+        self.carried(now).ttl()
     }
 
     /// Whether the freshness lifetime exceeds the current age, RFC 9111 §4.2.

@@ -6,8 +6,9 @@
 use http::Uri;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
 use url::Url;
+
+mod normal;
 
 /// The longest target URL, in bytes, after normalisation.
 pub const MAX_TARGET_LEN: usize = 8 * 1024;
@@ -21,11 +22,8 @@ pub const MAX_TARGET_LEN: usize = 8 * 1024;
 /// (RFC 3986 §2.2).
 #[derive(Clone)]
 pub struct Target {
+    /// Absolute, and in normal form.
     uri: Uri,
-    text: Arc<str>,
-    /// Where the authority and the path begin in `text`.
-    authority_at: usize,
-    path_at: usize,
     /// Whether the path and the query are those that it was read from.
     as_written: bool,
 }
@@ -33,7 +31,7 @@ pub struct Target {
 // How it was written is no part of what it is.
 impl PartialEq for Target {
     fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
+        self.same_origin(other) && self.path_and_query() == other.path_and_query()
     }
 }
 
@@ -41,7 +39,7 @@ impl Eq for Target {}
 
 impl Hash for Target {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text.hash(state);
+        (self.scheme(), self.authority(), self.path_and_query()).hash(state);
     }
 }
 
@@ -58,6 +56,38 @@ impl Target {
         if value.len() > MAX_TARGET_LEN {
             return Err(TargetError::TooLong(value.len()));
         }
+        if let Ok(uri) = Uri::try_from(value)
+            && normal::is_normal(&uri)
+        {
+            return Ok(Self::from_normal_uri(uri));
+        }
+        Self::parse_any(value)
+    }
+
+    /// The same of a URI that the `http` crate has read: a reference more, where it is normal.
+    ///
+    /// # Errors
+    /// As [`Target::parse`].
+    pub fn of_uri(uri: &Uri) -> Result<Self, TargetError> {
+        let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+        let authority = uri.authority().map_or(0, |name| name.as_str().len());
+        // The longest scheme that is taken, and `://`.
+        let length = "https://".len() + authority + path;
+        if length <= MAX_TARGET_LEN && normal::is_normal(uri) {
+            return Ok(Self::from_normal_uri(uri.clone()));
+        }
+        Self::parse(&uri.to_string())
+    }
+
+    fn from_normal_uri(uri: Uri) -> Self {
+        Self {
+            uri,
+            as_written: true,
+        }
+    }
+
+    /// By the URL standard's parser, whatever the URL looks like.
+    fn parse_any(value: &str) -> Result<Self, TargetError> {
         let url = Url::parse(value).map_err(TargetError::NotUrl)?;
         let mut target = Self::from_url(url, value)?;
         target.as_written = is_as_written(value, target.path_and_query());
@@ -72,7 +102,7 @@ impl Target {
         if reference.len() > MAX_TARGET_LEN {
             return Err(TargetError::TooLong(reference.len()));
         }
-        let base = Url::parse(&self.text).map_err(TargetError::NotUrl)?;
+        let base = Url::parse(&self.to_string()).map_err(TargetError::NotUrl)?;
         let url = base.join(reference).map_err(TargetError::NotUrl)?;
         Self::from_url(url, reference)
     }
@@ -112,13 +142,7 @@ impl Target {
         if !alike {
             return Err(TargetError::TwoReadings);
         }
-        Ok(Self {
-            uri,
-            text: text.into(),
-            authority_at,
-            path_at,
-            as_written: true,
-        })
+        Ok(Self::from_normal_uri(uri))
     }
 
     /// The same URL as the `http` crate's type, in absolute form.
@@ -128,7 +152,7 @@ impl Target {
 
     /// `http` or `https`.
     pub fn scheme(&self) -> &str {
-        &self.text[..self.authority_at - "://".len()]
+        self.uri.scheme_str().unwrap_or_default()
     }
 
     /// The host without port; an IPv6 address keeps its brackets.
@@ -148,12 +172,12 @@ impl Target {
 
     /// Host and, unless it is the default, port: the value of the Host field.
     pub fn authority(&self) -> &str {
-        &self.text[self.authority_at..self.path_at]
+        self.uri.authority().map_or("", |name| name.as_str())
     }
 
     /// The path, never empty, and the query with its `?` if there is one.
     pub fn path_and_query(&self) -> &str {
-        &self.text[self.path_at..]
+        self.uri.path_and_query().map_or("/", |rest| rest.as_str())
     }
 
     /// Whether the text that it was parsed from has this very path and query. It has not where dot
@@ -161,11 +185,6 @@ impl Target {
     /// a request for that text, and not for this target, may get another resource.
     pub fn is_as_written(&self) -> bool {
         self.as_written
-    }
-
-    /// The whole URL.
-    pub fn as_str(&self) -> &str {
-        &self.text
     }
 
     /// Whether both have the same origin: scheme, host and port (RFC 9110 §4.3.1).
@@ -202,14 +221,14 @@ fn is_as_written(written: &str, normal: &str) -> bool {
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // As `{:.100}` wants it.
-        f.pad(&self.text)
+        let (scheme, authority) = (self.scheme(), self.authority());
+        write!(f, "{scheme}://{authority}{}", self.path_and_query())
     }
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Target({})", self.text)
+        write!(f, "Target({self})")
     }
 }
 

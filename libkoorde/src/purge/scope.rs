@@ -154,7 +154,7 @@ impl ScopeKey {
                 Self::group(tenant, (origin.scheme(), origin.authority()), name)
             }
             Scope::Prefix(target) => {
-                let text = target.as_str();
+                let text = target.to_string();
                 let mut hash = Hash::new(Class::Prefix, tenant);
                 hash.last(text.as_bytes());
                 hash.key(text.len())

@@ -79,7 +79,10 @@ impl Plain {
                 Self::Group(host, name) => response.groups.contains(name) && *host == response.host,
                 Self::Prefix(host, path) => {
                     let prefix = url(*host, *path);
-                    response.target().as_str().starts_with(prefix.as_str())
+                    response
+                        .target()
+                        .to_string()
+                        .starts_with(&prefix.to_string())
                 }
                 Self::Host(host) => same_host(*host),
                 Self::All => true,

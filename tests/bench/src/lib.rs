@@ -58,7 +58,7 @@ impl Case {
                 let layer = layer.only_if(|_| false);
                 drive(
                     layer.layer(service_fn(app)),
-                    Method::POST,
+                    Method::GET,
                     requests,
                     measured,
                 )

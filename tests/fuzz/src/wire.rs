@@ -80,7 +80,7 @@ fn fetch_request(asked: peer::FetchRequest) {
         Ok((request, number)) => {
             assert_eq!(request.method.as_str(), method);
             assert_eq!(number, slice.checked_sub(1));
-            assert!(request.target.as_str().len() <= MAX_TARGET_LEN);
+            assert!(request.target.to_string().len() <= MAX_TARGET_LEN);
             assert!(request.fields.len() <= MAX_FIELDS);
         }
         Err(reason) => assert_reason(&reason),

@@ -49,16 +49,42 @@ const END_TO_END: [HeaderName; 22] = [
 ///
 /// `Proxy-Authorization` goes too: it was for us, not for the origin.
 pub fn strip_request(fields: &mut HeaderMap) {
+    // Nearly always: a look at the names there are is less than a search for those there may be.
+    if !fields.keys().any(is_of_connection) {
+        return;
+    }
     strip(fields);
     fields.remove(header::PROXY_AUTHORIZATION);
 }
 
 /// Removes what the origin meant for its connection to us.
 pub fn strip_response(fields: &mut HeaderMap) {
+    if !fields.keys().any(is_of_connection) {
+        return;
+    }
     strip(fields);
     fields.remove(header::PROXY_AUTHENTICATE);
     fields.remove("proxy-authentication-info");
     fields.remove(header::PROXY_AUTHORIZATION);
+}
+
+/// Whether a field of this name may be removed here, or names those that are: all others stay
+/// unless a Connection field is there.
+pub(in crate::policy) fn is_of_connection(name: &HeaderName) -> bool {
+    // As text: that compares lengths first.
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "proxy-authorization"
+    )
 }
 
 fn strip(fields: &mut HeaderMap) {
