@@ -153,7 +153,7 @@ fn an_unknown_key_is_refused_by_name_and_source_wherever_it_is() {
         "{message}"
     );
     assert!(
-        message.contains("the sections are admin, cache, egress"),
+        message.contains("the sections are admin, cache, cloudwatch, egress"),
         "{message}"
     );
     let message = error(None, &[], &[("capacity", "1")]);

@@ -299,7 +299,7 @@ async fn a_breaker_opens_and_one_probe_closes_it() {
     }
     let error = fetch(node, get(&url(3))).await.expect_err("open");
     assert_eq!(error, "origin is left alone for 1 s more: breaker-open");
-    let errors = counted(&metrics.origin_errors, "connect");
+    let errors = metrics.origin_errors.of(&["other", "connect"]).get();
     assert_eq!(errors, 3, "the fourth asked nobody");
     let _back = Origin::at(address, |_| async { response(200, &[FRESH], "body") }).await;
     let closed = async {

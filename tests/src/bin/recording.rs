@@ -1,4 +1,5 @@
-//! What counting costs a request: everything that a hit records, in a loop. Prints nanoseconds.
+//! What counting costs a request: everything that a hit records, in a loop. Prints the median of many
+//! batches, in nanoseconds.
 //!
 //!     cargo run --release --package koorde-tests --bin recording
 #![allow(clippy::disallowed_methods, reason = "it measures time")]
@@ -14,7 +15,9 @@ use libkoorde::{
     outcome::{CacheResult, Outcome, Tier},
 };
 
-const ROUNDS: u32 = 1_000_000;
+/// Requests in a batch: few enough that most batches end before another process gets the core.
+const ROUNDS: u32 = 1_000;
+const BATCHES: usize = 2_001;
 
 fn main() {
     let metrics = Metrics::new(&mut Book::default());
@@ -23,8 +26,8 @@ fn main() {
         tier: Tier::Local,
         collapsed: false,
     };
-    let mut best = Duration::MAX;
-    for _ in 0..10 {
+    let mut batches = Vec::with_capacity(BATCHES);
+    for _ in 0..BATCHES {
         let began = Instant::now();
         for n in 0..ROUNDS {
             let took = Duration::from_nanos(u64::from(20_000 + n % 50_000));
@@ -41,11 +44,13 @@ fn main() {
             metrics.evictions.at(1).inc_by(1000);
             metrics.fills_inflight.dec();
         }
-        best = best.min(began.elapsed() / ROUNDS);
+        batches.push(began.elapsed() / ROUNDS);
     }
-    println!("{} ns a request; the bound is 300", best.as_nanos());
+    batches.sort_unstable();
+    let median = batches[BATCHES / 2];
+    println!("{} ns a request; the bound is 300", median.as_nanos());
     assert!(
-        cfg!(debug_assertions) || best <= Duration::from_nanos(300),
+        cfg!(debug_assertions) || median <= Duration::from_nanos(300),
         "counting costs too much"
     );
 }
