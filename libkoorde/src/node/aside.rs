@@ -46,10 +46,6 @@ const CHUNKS: usize = 2;
 
 /// What a look-aside ends in.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once a request, and taken apart at once"
-)]
 pub enum Aside {
     /// A stored response, or one that another's fill brought. With a lease, it is stale but may be
     /// used (RFC 5861 §3), and whoever asked is to renew it, in the background.
@@ -147,10 +143,6 @@ impl Node {
 
 /// As [`Aside`], before a door words it.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "made once a request, and taken apart at once"
-)]
 pub(crate) enum Asked {
     Answer(Answer, Option<Lease>),
     Lease(Lease),
