@@ -96,7 +96,7 @@ impl Policy {
         is_readable(&parts.method)
             && !has_body
             && has_target(target)
-            && !parts.headers.keys().any(|name| name == UPGRADE)
+            && !parts.headers.contains_key(UPGRADE)
             && is_host(&parts.headers, target)
             && parts.extensions.get::<NoStore>().is_none()
             && self.only_if.as_ref().is_none_or(|selects| selects(parts))

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Full};
 use http_cache::MokaManager;
 use http_cache_tower::HttpCacheLayer;
 use koorde_client::KoordeLayer;
-use libkoorde::{Config, Metrics, Node, Propagation};
+use libkoorde::{Config, Metrics, Node, Propagation, policy::Target};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http_cache::{backend::memory::InMemoryBackend, layer::CacheLayer};
 
@@ -23,6 +23,8 @@ pub enum Case {
     Bypass,
     /// A hit in the store of koorde's own node.
     Koorde,
+    /// The same without the layer, as a sidecar's doors ask their node.
+    KoordeNode,
     /// A hit in http-cache-tower, with moka.
     HttpCacheTower,
     /// A hit in tower-http-cache, in memory.
@@ -30,10 +32,11 @@ pub enum Case {
 }
 
 impl Case {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::App,
         Self::Bypass,
         Self::Koorde,
+        Self::KoordeNode,
         Self::HttpCacheTower,
         Self::TowerHttpCache,
     ];
@@ -44,6 +47,7 @@ impl Case {
             Self::App => "app",
             Self::Bypass => "koorde-bypass",
             Self::Koorde => "koorde-hit",
+            Self::KoordeNode => "koorde-node-hit",
             Self::HttpCacheTower => "http-cache-tower-hit",
             Self::TowerHttpCache => "tower-http-cache-hit",
         }
@@ -73,6 +77,13 @@ impl Case {
                     measured,
                 )
                 .await;
+            }
+            Self::KoordeNode => {
+                let node = node().await;
+                let layer = KoordeLayer::embedded(node.clone());
+                drive(layer.layer(service_fn(app)), Method::GET, 1, || ()).await;
+                let fetch = |request| ask(node.clone(), request);
+                drive(service_fn(fetch), Method::GET, requests, measured).await;
             }
             Self::HttpCacheTower => {
                 let layer = HttpCacheLayer::new(MokaManager::default());
@@ -105,6 +116,17 @@ async fn node() -> Node {
     let metrics = Metrics::new(&mut Default::default());
     let node = Node::start(config, metrics, Propagation::default()).await;
     node.expect("a node alone")
+}
+
+/// Asks the node as a door does, by the text of the URL.
+async fn ask(
+    node: Node,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<libkoorde::Body>, libkoorde::FetchError> {
+    let (parts, _) = request.into_parts();
+    let target = Target::parse(&parts.uri.to_string()).expect("a URL");
+    node.fetch(libkoorde::Request::new(parts.method, target, parts.headers))
+        .await
 }
 
 async fn app(_: Request<Full<Bytes>>) -> Result<Response<Full<Bytes>>, Infallible> {
