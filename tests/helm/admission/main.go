@@ -227,9 +227,9 @@ func mutate(one chosen, in *input, pod *core.Pod) (*core.Pod, bool, error) {
 		if err != nil {
 			return nil, false, err
 		}
-		attributes.UpdateObject(changed)
+		attributes.VersionedObject = changed
 	}
-	return attributes.VersionedObject.Object().(*core.Pod), true, nil
+	return attributes.VersionedObject.(*core.Pod), true, nil
 }
 
 func validate(one chosen, in *input, pod *core.Pod) ([]string, error) {
