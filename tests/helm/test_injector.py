@@ -5,10 +5,12 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import socket
 import ssl
 import subprocess
 
+import promql_parser
 import pytest
 import yaml
 
@@ -371,8 +373,13 @@ def test_it_runs_as_rendered_with_the_rights_as_rendered(ci, tmp_path):
             eventually("the owner is told", lambda: server.events)
             assert server.events[0]["metadata"]["namespace"] == namespace
             assert server.events[0]["involvedObject"]["name"] == "app-1"
+            eventually("the review is counted", lambda: "reviews_total" in get(f"http://127.0.0.1:{admin}/metrics")[1])
             status, metrics = get(f"http://127.0.0.1:{admin}/metrics")
-            assert status == 200 and "koorde_injector_cert_not_after_seconds" in metrics
+            rules = rendered({"injector": {"enabled": True}, "metrics": {"rules": {"enabled": True}}})
+            for rule in find(rules, "PrometheusRule", "koorde-injector")["spec"]["groups"][0]["rules"]:
+                promql_parser.parse(rule["expr"])
+                names = set(re.findall(r"koorde_\w+", rule["expr"]))
+                assert status == 200 and names and all(name in metrics for name in names), rule
             assert get(f"http://127.0.0.1:{admin}{container(all_of_them)['livenessProbe']['httpGet']['path']}")[0] == 200
         refused = [call for call in server.calls if call[3] in (401, 403)]
         assert refused == [], (tmp_path / "log").read_text()

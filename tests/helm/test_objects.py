@@ -389,3 +389,22 @@ def test_the_notes_say_what_to_do_next():
     for line in ["helm -n web test koorde --logs", "get service koorde-nlb", "get ingress koorde",
                  "pod-readiness-gate-inject=enabled", "/cache?url=https://example.com/", "koorde-ring"]:
         assert line in notes, done.stdout[-2000:] + done.stderr
+    assert "koorde.dev/inject" not in notes
+
+
+def test_the_notes_say_how_to_get_a_sidecar_and_where_the_secret_goes():
+    def notes(ci):
+        done = chart.helm(
+            "Helm 4", "install", "koorde", str(chart.CHART), "--namespace", "web", "--dry-run=client",
+            "--values", str(chart.CHART / "ci" / f"{ci}-values.yaml"),
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("NOTES:")[-1]
+
+    for line in ["rollout status deployment/koorde-injector", "create secret generic koorde-ring --from-literal=ring-secret=",
+                 "-n web get secret koorde-ring -o jsonpath='{.data.ring-secret}'", '"koorde.dev/inject":"true"',
+                 "label namespace APP_NAMESPACE koorde.dev/inject=enabled", "port 9443"]:
+        assert line in notes("injector"), line
+    alone = notes("sidecars-only")
+    assert "a ring of sidecars only" in alone and "statefulset" not in alone and "create secret" not in alone
+    assert "label namespace web koorde.dev/inject=enabled" in alone

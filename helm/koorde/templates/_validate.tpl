@@ -103,7 +103,7 @@ they are, and what to do. Whoever renders the configuration calls it.
 {{- if not $v.injector.enabled -}}
 {{- fail "ring.enabled = false and injector.enabled = false: there would be no cache at all" -}}
 {{- end -}}
-{{- range $key, $is := dict "autoscaling.enabled" $v.autoscaling.enabled "loadBalancer.enabled" $v.loadBalancer.enabled "ingress.enabled" $v.ingress.enabled "grpcService.enabled" $v.grpcService.enabled "bench.enabled" $v.bench.enabled "metrics.rules.enabled" $v.metrics.rules.enabled -}}
+{{- range $key, $is := dict "autoscaling.enabled" $v.autoscaling.enabled "loadBalancer.enabled" $v.loadBalancer.enabled "ingress.enabled" $v.ingress.enabled "grpcService.enabled" $v.grpcService.enabled "bench.enabled" $v.bench.enabled -}}
 {{- if $is -}}
 {{- fail (printf "%s is for the ring's own nodes, and ring.enabled = false" $key) -}}
 {{- end -}}
