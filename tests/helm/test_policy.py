@@ -118,6 +118,35 @@ def test_the_policy_gives_a_pod_what_koorde_inject_gives_it(name, tmp_path):
     assert found >= 20
 
 
+def test_the_policy_gives_a_plain_pod_the_patch_that_was_reviewed():
+    """`plain_patch.json` is what the binary's own tests hold it to, with `settings.yaml`."""
+    values = {
+        "injector": {"enabled": True, "mode": "policy"}, "sidecar": {"imagePullSecrets": ["registry"]},
+        "config": {
+            "egress": {"allow": ["origin.internal"]},
+            "routes": [{"host": "api.example.com", "prefix": "/v1", "collapse": False}],
+        },
+    }
+    said = yaml.safe_load((INJECT / "settings.yaml").read_text())
+    told = yaml.safe_load(settings(values))
+    assert {k: told[k] for k in said if k != "ring_secret"} == {k: v for k, v in said.items() if k != "ring_secret"}
+    assert said["ring_secret"]["name"] == told["ring_secret"]["name"]
+    pod = json.loads((INJECT / "plain_pod.json").read_text())
+    reviewed = json.loads(json.dumps(pod))
+    for operation in json.loads((INJECT / "plain_patch.json").read_text()):
+        assert operation["op"] == "add"
+        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
+        at = reviewed
+        for part in path:
+            at = at[int(part) if isinstance(at, list) else part]
+        if isinstance(at, list):
+            at.insert(len(at) if last == "-" else int(last), operation["value"])
+        else:
+            at[last] = operation["value"]
+    (mine,), (other,) = admitted(rendered(values, version="1.36"), [pod]), admitted([], [reviewed])
+    assert without_the_record(mine["pod"]) == without_the_record(other["pod"])
+
+
 def test_a_pod_that_asks_for_more_than_the_policy_can_is_left_alone_and_told():
     objects = documents("injector-policy")
     special = [pod for _, pod in PODS if any(k.startswith("config.koorde.dev/") for k in pod["metadata"].get("annotations", {}))]
