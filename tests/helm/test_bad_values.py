@@ -174,6 +174,10 @@ RELATIONS = [
         "sidecar.resources.cacheSize = 129Mi: must be at most half of sidecar.resources.memoryLimit = 256Mi",
     ),
     (
+        {"injector": {"enabled": True}, "sidecar": {"resources": {"cpuLimit": "much"}}},
+        "sidecar.resources.cpuLimit = much: must be a quantity such as 500m or 2",
+    ),
+    (
         {"injector": {"enabled": True}, "sidecar": {"config": {"ring": {"secret": "s3cret"}}}},
         "sidecar.config.ring.secret is the chart's: name a Secret by sidecar.ringSecret.name; a ConfigMap is no place for it",
     ),
@@ -192,10 +196,6 @@ RELATIONS_BY_VERSION = [
     (
         "1.36", {"injector": {"enabled": True, "mode": "policy"}, "sidecar": {"httpProxy": True}},
         "sidecar.httpProxy = true needs injector.mode = webhook: a policy cannot merge what containers say of NO_PROXY",
-    ),
-    (
-        "1.36", {"injector": {"enabled": True, "mode": "policy"}, "sidecar": {"resources": {"cpuLimit": "much"}}},
-        "sidecar.resources.cpuLimit = much: must be a quantity such as 500m or 2",
     ),
 ]
 

@@ -16,15 +16,20 @@ INJECT = chart.ROOT / "tests" / "inject"
 ENABLED = {"koorde.dev/inject": "enabled"}
 
 
-def admitted(documents, pods, labels=ENABLED, namespace="shop", minor=0):
-    """What an API server makes of pods."""
+def evaluate(documents, pods, labels=ENABLED, namespace="shop", minor=0):
+    """An API server, asked what it makes of pods."""
     labels = {"kubernetes.io/metadata.name": namespace, **labels}
     said = {
         "documents": documents, "pods": pods, "minor": minor, "namespace": {"metadata": {"name": namespace, "labels": labels}},
     }
-    done = subprocess.run(
+    return subprocess.run(
         [os.environ["KOORDE_ADMISSION"]], input=json.dumps(said), capture_output=True, text=True, timeout=120
     )
+
+
+def admitted(*arguments, **more):
+    """The same, if all went well."""
+    done = evaluate(*arguments, **more)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -166,7 +171,14 @@ def test_a_pod_with_its_sidecar_does_not_match_again():
 
 
 def test_the_policy_never_adds_a_list_of_objects_of_types():
-    """API servers of 1.36 were seen to panic on `value: [Object.spec.initContainers{…}]`."""
+    """API servers of 1.36 panic on it, and then `failurePolicy: Ignore` does not help."""
+    objects = json.loads(json.dumps(documents("injector-policy")))
+    (mutation,) = find(objects, "MutatingAdmissionPolicy")["spec"]["mutations"]
+    mutation["jsonPatch"]["expression"] = (
+        "[JSONPatch{op: 'add', path: '/spec/initContainers', value: [Object.spec.initContainers{name: 'koorde'}]}]"
+    )
+    done = evaluate(objects, [POD])
+    assert done.returncode != 0 and "panic: reflect.Set" in done.stderr
     policy = find(documents("injector-policy"), "MutatingAdmissionPolicy")["spec"]
     text = yaml.safe_dump(policy["mutations"])
     assert "Object." not in text

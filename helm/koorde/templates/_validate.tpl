@@ -155,6 +155,9 @@ they are, and what to do. Whoever renders the configuration calls it.
 {{- if lt $limit 100663296 -}}
 {{- fail (printf "sidecar.resources.memoryLimit = %s: must be at least 96Mi" $s.resources.memoryLimit) -}}
 {{- end -}}
+{{- $_ := include "koorde.quantity" (list "sidecar.resources.memoryRequest" $s.resources.memoryRequest) -}}
+{{- $_ := include "koorde.cpu" (list "sidecar.resources.cpuRequest" $s.resources.cpuRequest) -}}
+{{- with $s.resources.cpuLimit -}}{{- $_ := include "koorde.cpu" (list "sidecar.resources.cpuLimit" .) -}}{{- end -}}
 {{- with $s.resources.cacheSize -}}
 {{- if gt (mul 2 (include "koorde.quantity" (list "sidecar.resources.cacheSize" .) | int64)) $limit -}}
 {{- fail (printf "sidecar.resources.cacheSize = %s: must be at most half of sidecar.resources.memoryLimit = %s" . $s.resources.memoryLimit) -}}
