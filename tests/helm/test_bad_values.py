@@ -174,6 +174,14 @@ RELATIONS = [
         "sidecar.resources.cacheSize = 129Mi: must be at most half of sidecar.resources.memoryLimit = 256Mi",
     ),
     (
+        {"injector": {"enabled": True, "scope": "namespace", "excludedNamespaces": ["a"]}},
+        "injector.excludedNamespaces is for injector.scope = cluster, which is namespace",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"namespaces": ["shop"]}},
+        "sidecar.namespaces is for ring.enabled = false, which is true, and injector.scope = cluster, which is cluster",
+    ),
+    (
         {"injector": {"enabled": True}, "sidecar": {"resources": {"cpuLimit": "much"}}},
         "sidecar.resources.cpuLimit = much: must be a quantity such as 500m or 2",
     ),

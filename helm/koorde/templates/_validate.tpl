@@ -151,6 +151,12 @@ they are, and what to do. Whoever renders the configuration calls it.
 {{- if and (not .Values.ring.enabled) (eq $i.scope "cluster") (not $s.namespaces) (not $s.seeds) -}}
 {{- fail "ring.enabled = false and injector.scope = cluster need sidecar.namespaces (or sidecar.seeds): sidecars would not find each other" -}}
 {{- end -}}
+{{- if and $i.excludedNamespaces (eq $i.scope "namespace") -}}
+{{- fail "injector.excludedNamespaces is for injector.scope = cluster, which is namespace" -}}
+{{- end -}}
+{{- if and $s.namespaces (or .Values.ring.enabled (eq $i.scope "namespace")) -}}
+{{- fail (printf "sidecar.namespaces is for ring.enabled = false, which is %v, and injector.scope = cluster, which is %s" .Values.ring.enabled $i.scope) -}}
+{{- end -}}
 {{- $limit := include "koorde.quantity" (list "sidecar.resources.memoryLimit" $s.resources.memoryLimit) | int64 -}}
 {{- if lt $limit 100663296 -}}
 {{- fail (printf "sidecar.resources.memoryLimit = %s: must be at least 96Mi" $s.resources.memoryLimit) -}}
