@@ -17,14 +17,24 @@ CHART = ROOT / "helm" / "koorde"
 HELMS = {"Helm 3": os.environ["KOORDE_HELM3"], "Helm 4": os.environ["KOORDE_HELM4"]}
 VERSIONS = ["1.29", "1.31", "1.33", "1.36"]
 CI = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
+# Those that no older Kubernetes takes, and those without nodes of the ring's own.
+LEAST = {"injector-policy": "1.36"}
+RINGS = [ci for ci in CI if ci != "sidecars-only"]
+# Those with the webhook.
+WEBHOOKS = [ci for ci in CI if ci.startswith(("injector", "sidecars")) and ci not in LEAST]
 KOORDE = os.environ["KOORDE_BINARY"]
 
 # Helm writes there what it learns about clusters and charts.
 HOME = tempfile.mkdtemp(prefix="koorde-helm-")
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
-# Kinds of the Prometheus Operator: Kubernetes' own schemas do not know them.
-CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule"}
+# Kinds of the Prometheus Operator and of cert-manager: Kubernetes' own schemas do not know them.
+CUSTOM = {"ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate", "Issuer"}
+# Kinds of objects that are in no namespace.
+CLUSTER = {
+    "ClusterRole", "ClusterRoleBinding", "MutatingWebhookConfiguration", "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding",
+}
 
 # The library reads its files at every call; they don't change.
 kubernetes.schema_contents = functools.cache(kubernetes.schema_contents)
@@ -62,8 +72,13 @@ def parse(output):
     return [document for document in yaml.safe_load_all(output) if document is not None]
 
 
-def documents(ci="default", which="Helm 3", version="1.33"):
-    return parse(text(which, version, ci))
+def takes(ci, version):
+    """Whether a set of values is for a version of Kubernetes."""
+    return [int(part) for part in version.split(".")] >= [int(part) for part in LEAST.get(ci, "1.0").split(".")]
+
+
+def documents(ci="default", which="Helm 3", version=None):
+    return parse(text(which, version or LEAST.get(ci, "1.33"), ci))
 
 
 def rendered(values, **more):

@@ -121,6 +121,90 @@ RELATIONS = [
         {"tests": {"url": "http://o/"}, "tls": {"existingSecret": "s"}},
         "tests.url speaks to the nodes in clear, and tls.existingSecret = s makes them speak TLS only",
     ),
+    (
+        {"ring": {"enabled": False}},
+        "ring.enabled = false and injector.enabled = false: there would be no cache at all",
+    ),
+    (
+        {"ring": {"enabled": False}, "injector": {"enabled": True, "scope": "namespace"}, "ingress": {"enabled": True}},
+        "ingress.enabled is for the ring's own nodes, and ring.enabled = false",
+    ),
+    (
+        {"ring": {"enabled": False}, "injector": {"enabled": True}},
+        "ring.enabled = false and injector.scope = cluster need sidecar.namespaces (or sidecar.seeds): sidecars would "
+        "not find each other",
+    ),
+    (
+        {"injector": {"enabled": True, "failurePolicy": "Fail", "replicaCount": 1}},
+        "injector.failurePolicy = Fail needs injector.replicaCount of at least 2, which is 1: with one, no pod that asks "
+        "for a sidecar starts while its host is drained",
+    ),
+    (
+        {"injector": {"enabled": True, "mode": "policy"}},
+        "injector.mode = policy needs Kubernetes 1.36 or later, which has MutatingAdmissionPolicy, and this is v1.33.0: "
+        "use injector.mode = webhook (without a cluster, --kube-version says which it is)",
+    ),
+    (
+        {"injector": {"enabled": True, "certificates": {"mode": "provided"}}},
+        "injector.certificates.mode = provided needs injector.certificates.existingSecret: the Secret of the webhook's "
+        "certificate",
+    ),
+    (
+        {"injector": {"enabled": True, "certificates": {"existingSecret": "s"}}},
+        "injector.certificates.existingSecret is for injector.certificates.mode = provided, which is self",
+    ),
+    (
+        {"injector": {"enabled": True, "certificates": {"issuer": {"name": "corp"}}}},
+        "injector.certificates.issuer.name is for injector.certificates.mode = certManager, which is self",
+    ),
+    (
+        {"injector": {"enabled": True, "ports": {"webhook": 9090}}},
+        "injector.ports.webhook = 9090 and injector.ports.admin = 9090: must differ",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"ports": {"http": 4000}}},
+        "sidecar.ports.http = 4000, sidecar.ports.admin = 4090 and sidecar.ports.ring = 4000: must differ",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"resources": {"memoryLimit": "95Mi"}}},
+        "sidecar.resources.memoryLimit = 95Mi: must be at least 96Mi",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"resources": {"cacheSize": "129Mi"}}},
+        "sidecar.resources.cacheSize = 129Mi: must be at most half of sidecar.resources.memoryLimit = 256Mi",
+    ),
+    (
+        {"injector": {"enabled": True, "scope": "namespace", "excludedNamespaces": ["a"]}},
+        "injector.excludedNamespaces is for injector.scope = cluster, which is namespace",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"namespaces": ["shop"]}},
+        "sidecar.namespaces is for ring.enabled = false, which is true, and injector.scope = cluster, which is cluster",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"resources": {"cpuLimit": "much"}}},
+        "sidecar.resources.cpuLimit = much: must be a quantity such as 500m or 2",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"config": {"ring": {"secret": "s3cret"}}}},
+        "sidecar.config.ring.secret is the chart's: name a Secret by sidecar.ringSecret.name; a ConfigMap is no place for it",
+    ),
+    (
+        {"injector": {"enabled": True}, "sidecar": {"config": {"store": {"capacity": "1GiB"}}}},
+        "sidecar.config.store.capacity is the chart's: set sidecar.resources.cacheSize",
+    ),
+]
+
+# The same on another Kubernetes than 1.33.
+RELATIONS_BY_VERSION = [
+    (
+        "1.29", {"injector": {"enabled": True, "missing": "deny"}},
+        "injector.missing = deny needs Kubernetes 1.30 or later, which has ValidatingAdmissionPolicy, and this is v1.29.0",
+    ),
+    (
+        "1.36", {"injector": {"enabled": True, "mode": "policy"}, "sidecar": {"httpProxy": True}},
+        "sidecar.httpProxy = true needs injector.mode = webhook: a policy cannot merge what containers say of NO_PROXY",
+    ),
 ]
 
 # Values, and what the schema's message must name.
@@ -142,6 +226,15 @@ SCHEMA = [
     ({"ringSecret": {"secret": "in the values"}}, ["ringSecret", "secret"]),
     ({"fullnameOverride": "x" * 53}, ["fullnameOverride"]),
     ({"networkPolicy": {"originPorts": [0]}}, ["originPorts"]),
+    ({"injector": {"mode": "sidecar"}}, ["mode", "webhook", "policy"]),
+    ({"injector": {"replicas": 2}}, ["injector", "replicas"]),
+    ({"injector": {"timeoutSeconds": 31}}, ["timeoutSeconds", "maximum"]),
+    ({"injector": {"certificates": {"mode": "helm"}}}, ["certificates", "self"]),
+    ({"injector": {"excludedNamespaces": ["Web"]}}, ["excludedNamespaces"]),
+    ({"sidecar": {"role": "owner"}}, ["role", "edge"]),
+    ({"sidecar": {"seeds": ["nowhere"]}}, ["seeds"]),
+    ({"sidecar": {"ports": {"ring": 40000}}}, ["ring", "maximum"]),
+    ({"sidecar": {"config": {"store": {"capcity": "1GiB"}}}}, ["store", "capcity"]),
 ]
 
 
@@ -149,6 +242,13 @@ SCHEMA = [
 @pytest.mark.parametrize(("values", "message"), RELATIONS, ids=[m[:50] for _, m in RELATIONS])
 def test_a_relation_that_does_not_hold_names_both_keys(which, values, message):
     done = chart.template(which, values=values)
+    assert done.returncode != 0
+    assert f": {message}\n" in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize(("version", "values", "message"), RELATIONS_BY_VERSION, ids=[m[:50] for *_, m in RELATIONS_BY_VERSION])
+def test_a_relation_to_the_version_of_kubernetes_is_held(version, values, message):
+    done = chart.template(version=version, values=values)
     assert done.returncode != 0
     assert f": {message}\n" in done.stderr, done.stderr
 
@@ -178,5 +278,8 @@ def test_what_is_just_within_the_bounds_is_taken():
         {"pdb": {"maxUnavailable": "1%"}},
         {"pdb": {"enabled": False, "maxUnavailable": 0}},
         {"resources": {"limits": {"memory": None}}, "config": {"store": {"capacity": "64MiB"}}},
+        {"injector": {"enabled": True, "failurePolicy": "Fail", "replicaCount": 2}},
+        {"injector": {"enabled": True}, "sidecar": {"resources": {"cacheSize": "128Mi"}}},
+        {"injector": {"enabled": True}, "sidecar": {"resources": {"memoryLimit": "96Mi"}}},
     ]:
         chart.rendered(values)

@@ -19,6 +19,7 @@ import yaml
 
 import chart
 
+SIX = {"ipv6", "injector-provided"}
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith("KOORDE_")}
 
 
@@ -59,16 +60,16 @@ def written(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("ci", chart.CI)
+@pytest.mark.parametrize("ci", chart.RINGS)
 def test_the_rendered_configuration_variables_and_flags_are_the_binarys(ci, written):
     documents = chart.documents(ci)
-    env = environment(documents, ip="2001:db8::1" if ci == "ipv6" else "192.0.2.1")
+    env = environment(documents, ip="2001:db8::1" if ci in SIX else "192.0.2.1")
     done = koorde("config", "--check", written(documents), *flags(documents), env=env)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), ci
     shown = koorde("config", "--config", written(documents), *flags(documents), "--json", env=env)
     said = {key: one["value"] for key, one in json.loads(shown.stdout).items()}
     assert said["node.name"] == "koorde-0"
-    assert said["ring.advertise"] == ("[2001:db8::1]:4000" if ci == "ipv6" else "192.0.2.1:4000")
+    assert said["ring.advertise"] == ("[2001:db8::1]:4000" if ci in SIX else "192.0.2.1:4000")
     assert said["ring.secret"] == "(redacted)"
 
 

@@ -30,32 +30,29 @@ def test_by_default_there_is_what_a_ring_needs_and_nothing_else():
     ]
 
 
-def test_every_selector_selects_the_nodes_and_only_them():
+def test_every_selector_selects_its_own_pods_and_only_them():
     for ci in chart.CI:
         all_of_them = documents(ci)
-        template = find(all_of_them, "StatefulSet")["spec"]["template"]
-        selectors = [("StatefulSet", find(all_of_them, "StatefulSet")["spec"]["selector"]["matchLabels"])]
+        templates = [d["spec"]["template"]["metadata"]["labels"] for d in all_of_them
+                     if d["kind"] in ("StatefulSet", "Deployment", "Job")]
+        templates += [d["metadata"]["labels"] for d in all_of_them if d["kind"] == "Pod"]
         for document in all_of_them:
-            spec = document.get("spec", {})
-            if document["kind"] == "Service":
-                selectors.append(("Service", spec["selector"]))
-            elif document["kind"] == "PodDisruptionBudget":
-                selectors.append(("PodDisruptionBudget", spec["selector"]["matchLabels"]))
-            elif document["kind"] == "NetworkPolicy":
-                selectors.append(("NetworkPolicy", spec["podSelector"]["matchLabels"]))
-            elif document["kind"] == "PodMonitor":
-                selectors.append(("PodMonitor", spec["selector"]["matchLabels"]))
-            elif document["kind"] == "HorizontalPodAutoscaler":
-                target = spec["scaleTargetRef"]
-                assert (target["kind"], target["name"]) == (
-                    "StatefulSet", find(all_of_them, "StatefulSet")["metadata"]["name"])
-        others = [d["spec"]["template"]["metadata"]["labels"] for d in all_of_them if d["kind"] == "Job"]
-        others += [d["metadata"]["labels"] for d in all_of_them if d["kind"] == "Pod"]
-        assert others
-        for kind, selector in selectors:
-            assert selector.items() <= template["metadata"]["labels"].items(), (ci, kind)
-            for other in others:
-                assert not selector.items() <= other.items(), (ci, kind)
+            spec, kind = document.get("spec", {}), document["kind"]
+            if kind == "Service":
+                selector = spec["selector"]
+            elif kind in ("StatefulSet", "Deployment", "PodDisruptionBudget", "PodMonitor"):
+                selector = spec["selector"]["matchLabels"]
+            elif kind == "NetworkPolicy":
+                selector = spec["podSelector"]["matchLabels"]
+            else:
+                if kind == "HorizontalPodAutoscaler":
+                    target = spec["scaleTargetRef"]
+                    assert find(all_of_them, target["kind"], target["name"])
+                continue
+            component = document["metadata"]["labels"]["app.kubernetes.io/component"]
+            selected = [of["app.kubernetes.io/component"] for of in templates if selector.items() <= of.items()]
+            # Pods with a sidecar are not the chart's.
+            assert selected == ([] if component == "sidecar" else [component]), (ci, kind, selected)
 
 
 def test_the_stateful_set_starts_all_at_once_and_names_nodes_by_pods():
@@ -322,7 +319,7 @@ def is_peer(peer, other, home="web"):
 
 def lets(ci, direction, other, port, protocol="TCP"):
     """Whether the nodes' policy lets a connection through."""
-    spec = find(documents(ci), "NetworkPolicy")["spec"]
+    spec = find(documents(ci), "NetworkPolicy", "web-cache" if ci == "everything" else "koorde")["spec"]
     assert set(spec["policyTypes"]) == {"Ingress", "Egress"}
     key = {"Ingress": "from", "Egress": "to"}[direction]
     for rule in spec[direction.lower()]:
@@ -392,3 +389,22 @@ def test_the_notes_say_what_to_do_next():
     for line in ["helm -n web test koorde --logs", "get service koorde-nlb", "get ingress koorde",
                  "pod-readiness-gate-inject=enabled", "/cache?url=https://example.com/", "koorde-ring"]:
         assert line in notes, done.stdout[-2000:] + done.stderr
+    assert "koorde.dev/inject" not in notes
+
+
+def test_the_notes_say_how_to_get_a_sidecar_and_where_the_secret_goes():
+    def notes(ci):
+        done = chart.helm(
+            "Helm 4", "install", "koorde", str(chart.CHART), "--namespace", "web", "--dry-run=client",
+            "--values", str(chart.CHART / "ci" / f"{ci}-values.yaml"),
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split("NOTES:")[-1]
+
+    for line in ["rollout status deployment/koorde-injector", "create secret generic koorde-ring --from-literal=ring-secret=",
+                 "-n web get secret koorde-ring -o jsonpath='{.data.ring-secret}'", '"koorde.dev/inject":"true"',
+                 "label namespace APP_NAMESPACE koorde.dev/inject=enabled", "port 9443"]:
+        assert line in notes("injector"), line
+    alone = notes("sidecars-only")
+    assert "a ring of sidecars only" in alone and "statefulset" not in alone and "create secret" not in alone
+    assert "label namespace web koorde.dev/inject=enabled" in alone

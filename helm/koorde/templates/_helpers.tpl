@@ -44,7 +44,7 @@ app.kubernetes.io/component: node
 
 {{/* Labels of the nodes' pods. No version of the chart: a new chart alone restarts nobody. */}}
 {{- define "koorde.podLabels" -}}
-{{- $own := merge (include "koorde.nodes" . | fromYaml) (dict "app.kubernetes.io/part-of" "koorde") -}}
+{{- $own := merge (include "koorde.nodes" . | fromYaml) (dict "app.kubernetes.io/part-of" "koorde") (include "koorde.notInjected" . | fromYaml) -}}
 {{- toYaml (merge $own .Values.podLabels .Values.commonLabels) -}}
 {{- end -}}
 

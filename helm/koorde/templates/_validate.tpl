@@ -98,4 +98,91 @@ they are, and what to do. Whoever renders the configuration calls it.
 {{- if and (or $v.bench.enabled $v.tests.url) $v.tls.existingSecret -}}
 {{- fail (printf "%s speaks to the nodes in clear, and tls.existingSecret = %s makes them speak TLS only" ($v.bench.enabled | ternary "bench.enabled" "tests.url") $v.tls.existingSecret) -}}
 {{- end -}}
+
+{{- if not $v.ring.enabled -}}
+{{- if not $v.injector.enabled -}}
+{{- fail "ring.enabled = false and injector.enabled = false: there would be no cache at all" -}}
+{{- end -}}
+{{- range $key, $is := dict "autoscaling.enabled" $v.autoscaling.enabled "loadBalancer.enabled" $v.loadBalancer.enabled "ingress.enabled" $v.ingress.enabled "grpcService.enabled" $v.grpcService.enabled "bench.enabled" $v.bench.enabled -}}
+{{- if $is -}}
+{{- fail (printf "%s is for the ring's own nodes, and ring.enabled = false" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $v.injector.enabled -}}
+{{- include "koorde.validate.injector" . -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "koorde.validate.injector" -}}
+{{- $i := .Values.injector -}}
+{{- $s := .Values.sidecar -}}
+{{- $kubernetes := .Capabilities.KubeVersion.Version -}}
+{{- $webhook := eq $i.mode "webhook" -}}
+{{- if and $webhook (eq $i.failurePolicy "Fail") (lt (int $i.replicaCount) 2) -}}
+{{- fail (printf "injector.failurePolicy = Fail needs injector.replicaCount of at least 2, which is %d: with one, no pod that asks for a sidecar starts while its host is drained" (int $i.replicaCount)) -}}
+{{- end -}}
+{{- if and (not $webhook) (semverCompare "<1.36.0-0" $kubernetes) -}}
+{{- fail (printf "injector.mode = policy needs Kubernetes 1.36 or later, which has MutatingAdmissionPolicy, and this is %s: use injector.mode = webhook (without a cluster, --kube-version says which it is)" $kubernetes) -}}
+{{- end -}}
+{{- if and (eq $i.missing "deny") (semverCompare "<1.30.0-0" $kubernetes) -}}
+{{- fail (printf "injector.missing = deny needs Kubernetes 1.30 or later, which has ValidatingAdmissionPolicy, and this is %s" $kubernetes) -}}
+{{- end -}}
+{{- if and (not $webhook) $s.httpProxy -}}
+{{- fail "sidecar.httpProxy = true needs injector.mode = webhook: a policy cannot merge what containers say of NO_PROXY" -}}
+{{- end -}}
+{{- if and (eq $i.certificates.mode "provided") (not $i.certificates.existingSecret) -}}
+{{- fail "injector.certificates.mode = provided needs injector.certificates.existingSecret: the Secret of the webhook's certificate" -}}
+{{- end -}}
+{{- range $key, $value := dict "existingSecret" $i.certificates.existingSecret "caBundle" $i.certificates.caBundle -}}
+{{- if and $value (ne $i.certificates.mode "provided") -}}
+{{- fail (printf "injector.certificates.%s is for injector.certificates.mode = provided, which is %s" $key $i.certificates.mode) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $i.certificates.issuer.name (ne $i.certificates.mode "certManager") -}}
+{{- fail (printf "injector.certificates.issuer.name is for injector.certificates.mode = certManager, which is %s" $i.certificates.mode) -}}
+{{- end -}}
+{{- if eq (int $i.ports.webhook) (int $i.ports.admin) -}}
+{{- fail (printf "injector.ports.webhook = %v and injector.ports.admin = %v: must differ" $i.ports.webhook $i.ports.admin) -}}
+{{- end -}}
+{{- if ne (len (list (int $s.ports.http) (int $s.ports.admin) (int $s.ports.ring) | uniq)) 3 -}}
+{{- fail (printf "sidecar.ports.http = %v, sidecar.ports.admin = %v and sidecar.ports.ring = %v: must differ" $s.ports.http $s.ports.admin $s.ports.ring) -}}
+{{- end -}}
+{{- if and (not .Values.ring.enabled) (eq $i.scope "cluster") (not $s.namespaces) (not $s.seeds) -}}
+{{- fail "ring.enabled = false and injector.scope = cluster need sidecar.namespaces (or sidecar.seeds): sidecars would not find each other" -}}
+{{- end -}}
+{{- if and $i.excludedNamespaces (eq $i.scope "namespace") -}}
+{{- fail "injector.excludedNamespaces is for injector.scope = cluster, which is namespace" -}}
+{{- end -}}
+{{- if and $s.namespaces (or .Values.ring.enabled (eq $i.scope "namespace")) -}}
+{{- fail (printf "sidecar.namespaces is for ring.enabled = false, which is %v, and injector.scope = cluster, which is %s" .Values.ring.enabled $i.scope) -}}
+{{- end -}}
+{{- $limit := include "koorde.quantity" (list "sidecar.resources.memoryLimit" $s.resources.memoryLimit) | int64 -}}
+{{- if lt $limit 100663296 -}}
+{{- fail (printf "sidecar.resources.memoryLimit = %s: must be at least 96Mi" $s.resources.memoryLimit) -}}
+{{- end -}}
+{{- $_ := include "koorde.quantity" (list "sidecar.resources.memoryRequest" $s.resources.memoryRequest) -}}
+{{- $_ := include "koorde.cpu" (list "sidecar.resources.cpuRequest" $s.resources.cpuRequest) -}}
+{{- with $s.resources.cpuLimit -}}{{- $_ := include "koorde.cpu" (list "sidecar.resources.cpuLimit" .) -}}{{- end -}}
+{{- with $s.resources.cacheSize -}}
+{{- if gt (mul 2 (include "koorde.quantity" (list "sidecar.resources.cacheSize" .) | int64)) $limit -}}
+{{- fail (printf "sidecar.resources.cacheSize = %s: must be at most half of sidecar.resources.memoryLimit = %s" . $s.resources.memoryLimit) -}}
+{{- end -}}
+{{- end -}}
+{{- range $key, $instead := dict
+  "node.name" "it is the pod's name and namespace"
+  "node.role" "set sidecar.role"
+  "ring.listen" "set sidecar.ports.ring"
+  "ring.advertise" "it is the pod's address"
+  "ring.seeds" "set sidecar.seeds"
+  "ring.secret" "name a Secret by sidecar.ringSecret.name; a ConfigMap is no place for it"
+  "http.listen" "set sidecar.ports.http"
+  "http.tls" "the doors are on loopback"
+  "admin.listen" "set sidecar.ports.admin and sidecar.admin"
+  "store.capacity" "set sidecar.resources.cacheSize" -}}
+{{- $parts := splitList "." $key -}}
+{{- if hasKey (get $s.config (first $parts) | default dict) (last $parts) -}}
+{{- fail (printf "sidecar.config.%s is the chart's: %s" $key $instead) -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
