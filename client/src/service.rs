@@ -151,7 +151,7 @@ where
             Way::Delegate(uri) => self.delegate(parts, uri),
             #[cfg(feature = "look-aside")]
             Way::Aside(aside, target) => self.aside(aside, target, parts),
-            Way::NotStored => ResponseFuture::koorde(async { Ok(delegate::not_stored()) }),
+            Way::NotStored => self.not_stored(),
         }
     }
 }
@@ -203,8 +203,7 @@ impl<S> Koorde<S> {
             let target = target.as_ref().unwrap_or(&parts.uri);
             let asking = Asking::new(&self.shared, &parts, target, stored_as.as_ref());
             if let Some(response) = aside.near(&self.shared, &asking) {
-                // What was made ready is not needed: it would keep its place until the next call.
-                self.inner = self.inner.clone();
+                self.let_go();
                 return ResponseFuture::ready(response);
             }
         }
@@ -221,6 +220,25 @@ impl<S> Koorde<S> {
         ))
     }
 
+    /// What was made ready is not needed: it would keep its place until the next call.
+    fn let_go(&mut self)
+    where
+        S: Clone,
+    {
+        self.inner = self.inner.clone();
+    }
+
+    /// 504 without asking anybody.
+    fn not_stored<B, R>(&mut self) -> ResponseFuture<S::Future, R, S::Error>
+    where
+        S: Inner<B, R, Error: 'static>,
+        B: http_body::Body + Default + Send,
+        R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+    {
+        self.let_go();
+        ResponseFuture::koorde(async { Ok(delegate::not_stored()) })
+    }
+
     /// Past a sidecar that is left alone for a moment.
     fn direct<B, R>(&mut self, parts: Parts) -> ResponseFuture<S::Future, R, S::Error>
     where
@@ -229,7 +247,7 @@ impl<S> Koorde<S> {
         R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
     {
         if only_if_cached(&parts) {
-            return ResponseFuture::koorde(async { Ok(delegate::not_stored()) });
+            return self.not_stored();
         }
         let shared = Arc::clone(&self.shared);
         let answer = self.inner.call(Request::from_parts(parts, B::default()));

@@ -15,7 +15,8 @@ use koorde_tests::origin::{Origin, response};
 use support::{
     client, endpoint, get, http, layer, nobody, raw, request, send, sidecar, sidecar_with,
 };
-use tower::{Layer, ServiceBuilder};
+use tokio::time::timeout;
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, limit::ConcurrencyLimit};
 
 /// Fresh for a minute.
 async fn origin() -> Origin {
@@ -294,4 +295,25 @@ async fn a_refusal_says_why_in_the_event() {
     send(&client, get(&origin.url("/"))).await;
     let events = events.lock().unwrap();
     assert_eq!(events[..], [Event::FailedOpen(Reason::Unreachable)]);
+}
+
+/// A clone of the service may be waiting for that place.
+#[tokio::test]
+async fn an_answer_that_asks_nobody_keeps_no_place_in_the_inner_service() {
+    let (beside, _) = layer(&nobody());
+    let alone = KoordeLayer::from_env();
+    for layer in [alone, beside] {
+        let mut client = layer.layer(ConcurrencyLimit::new(http(), 1));
+        // More than it takes for the breaker to open.
+        for _ in 0..10 {
+            let mut request = get("http://a.example/");
+            request.extensions_mut().insert(OnlyIfCached);
+            let ready = client.ready().await.expect("it has a place");
+            let answer = ready.call(request).await.expect("an answer");
+            assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT);
+            let mut other = client.clone();
+            let place = timeout(Duration::from_secs(10), other.ready());
+            place.await.expect("the place is free").expect("ready");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Histograms that are exact at Prometheus's few bounds, and fine enough for percentiles elsewhere.
 //!
-//! Recording is three additions to atomics. Values are whole: nanoseconds, bytes, hops.
+//! Recording is three additions to atomics. Values are whole: nanoseconds, or milliseconds where all
+//! bounds are seconds and more; bytes; hops.
 
 use std::{
     sync::{
@@ -29,6 +30,8 @@ const OCTAVES: usize = 37;
 #[derive(Debug)]
 pub struct Distribution {
     scale: f64,
+    /// Durations are milliseconds.
+    is_coarse: bool,
     bounds: Vec<u64>,
     below: Vec<AtomicU64>,
     sum: AtomicU64,
@@ -40,17 +43,23 @@ pub type Bin = (f64, u64);
 
 impl Distribution {
     fn new(metric: &Metric) -> Self {
-        let scale = match metric.unit {
-            Unit::Seconds => 1e-9,
-            Unit::One | Unit::Bytes => 1.0,
-        };
         let bounds = match metric.kind {
             Kind::Histogram(bounds) => bounds,
             _ => &[],
         };
+        let is_coarse = metric.unit == Unit::Seconds
+            && metric.cloudwatch.is_empty()
+            && bounds.first().is_some_and(|bound| *bound >= 1.0);
+        let scale = match metric.unit {
+            // In nanoseconds a sum of ages has no room: 200,000 hits on what is a day old.
+            Unit::Seconds if is_coarse => 1e-3,
+            Unit::Seconds => 1e-9,
+            Unit::One | Unit::Bytes => 1.0,
+        };
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0));
         Self {
             scale,
+            is_coarse,
             bounds: bounds.iter().map(|b| (b / scale).round() as u64).collect(),
             below: zeros(bounds.len() + 1).collect(),
             sum: AtomicU64::new(0),
@@ -61,7 +70,12 @@ impl Distribution {
 
     /// Records a duration, of a histogram of seconds.
     pub fn took(&self, duration: Duration) {
-        self.record(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX));
+        let whole = if self.is_coarse {
+            duration.as_millis()
+        } else {
+            duration.as_nanos()
+        };
+        self.record(u64::try_from(whole).unwrap_or(u64::MAX));
     }
 
     /// Records a whole value.
@@ -219,7 +233,7 @@ mod tests {
         let written = prometheus_client::encoding::text::encode(&mut text, book.registry());
         written.expect("a string takes everything");
         for line in [
-            "koorde_ring_lookup_hops_sum 126\n",
+            "koorde_ring_lookup_hops_sum 126.0\n",
             "koorde_ring_lookup_hops_count 6\n",
             "koorde_ring_lookup_hops_bucket{le=\"0.0\"} 1\n",
             "koorde_ring_lookup_hops_bucket{le=\"1.0\"} 3\n",
@@ -229,6 +243,18 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line:?} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_sum_of_ages_has_room_for_years() {
+        let mut book = super::super::Book::default();
+        let ages = book.distributions(&super::super::catalogue::CACHE_STORED_AGE);
+        let month = Duration::from_secs(30 * 86_400);
+        for _ in 0..20_000 {
+            ages.took(month);
+        }
+        let sum = ages.at(0).sum() / (20_000.0 * month.as_secs_f64());
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
     }
 
     #[test]

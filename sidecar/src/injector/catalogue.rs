@@ -18,6 +18,7 @@ const REASONS: &[&str] = &[
     "port_taken",
     "pod_resources",
     "not_a_pod",
+    "not_a_new_pod",
     "busy",
     "too_large",
     "broken",
@@ -42,14 +43,12 @@ catalogue! {
         "koorde_injector_events_total",
         "Events for owners of pods, by what became of them; same: told before",
     )
-    .by(&[label("result", &["sent", "same", "full", "failed"])])
-    .sparse();
+    .by(&[label("result", &["sent", "same", "full", "failed"])]);
     RENEWALS = Metric::counter(
         "koorde_injector_renewals_total",
         "Looks at the certificates, by how they ended",
     )
-    .by(&[label("result", &["kept", "renewed", "failed"])])
-    .sparse();
+    .by(&[label("result", &["kept", "renewed", "failed"])]);
     CERT_NOT_AFTER = Metric::gauge(
         "koorde_injector_cert_not_after_seconds",
         "When the certificate that is served ends, since 1970-01-01",

@@ -110,7 +110,14 @@ fn judge(error: &SdkError<PutMetricDataError>) -> Sent {
         // It answered, in words that are not CloudWatch's: a proxy, a throttle before it.
         SdkError::ResponseError(answer) if !answer.raw().status().is_success() => Sent::Later(why),
         SdkError::ConstructionFailure(_) => Sent::Later(why),
-        SdkError::DispatchFailure(_) if !connector::may_have_arrived(error) => Sent::Later(why),
+        SdkError::DispatchFailure(failure) => {
+            let failure = failure.as_connector_error();
+            if failure.is_some_and(connector::may_have_arrived) {
+                Sent::Unknown(why)
+            } else {
+                Sent::Later(why)
+            }
+        }
         _ => Sent::Unknown(why),
     }
 }

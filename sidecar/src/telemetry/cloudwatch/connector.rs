@@ -140,14 +140,21 @@ fn arrived(error: Box<dyn Error + Send + Sync>) -> ConnectorError {
     ConnectorError::other(Arrived(error).into(), None)
 }
 
-/// Whether the request may have arrived although it has failed.
-pub(super) fn may_have_arrived(error: &(dyn Error + 'static)) -> bool {
-    let mut error = Some(error);
-    while let Some(cause) = error {
-        if cause.is::<Arrived>() {
-            return true;
-        }
-        error = cause.source();
+/// Whether the request may have arrived although it has failed. Only what is said of the request
+/// itself counts: a call for credentials, which comes through here before it, may have got lost, too.
+pub(super) fn may_have_arrived(error: &ConnectorError) -> bool {
+    error.source().is_some_and(|cause| cause.is::<Arrived>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_call_for_credentials_is_no_lost_call() {
+        let lost = || arrived("closed".into());
+        assert!(may_have_arrived(&lost()));
+        let credentials = ConnectorError::other(lost().into(), None);
+        assert!(!may_have_arrived(&credentials));
     }
-    false
 }
