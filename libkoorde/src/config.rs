@@ -397,11 +397,12 @@ impl Config {
     fn check_routes(&self) -> Result<(), String> {
         let (routes, upstreams) = (&self.routes, &self.upstreams);
         self.cache.check().map_err(|why| format!("cache.{why}"))?;
+        // A purge for a client's tenant, below that of any route, goes out as one message.
         bound(
-            routes.len() <= 1024,
+            routes.len() <= 1000,
             "routes",
             &routes.len(),
-            "at most 1024",
+            "at most 1000",
         )?;
         bound(
             upstreams.len() <= 256,

@@ -272,6 +272,7 @@ def test_sidecars_do_with_responses_as_the_rings_nodes_do():
     assert said["config"] == {
         "egress": {"allow": ["10.0.0.0/8"]}, "log": {"level": "warn"}, "origin": {"max_idle": 8}, "ring": {"degree": 8},
         "routes": [{"host": "api.example.com", "prefix": "/v1", "collapse": False}],
+        "upstreams": {"private": {"servers": ["https://10.0.0.9:443"]}},
     }
     assert said["ring_secret"] == {"name": "koorde-ring", "key": "ring-secret"}
     assert yaml.safe_load(settings(documents("injector-provided")))["ring_secret"]["name"] == "ring"

@@ -84,6 +84,11 @@ objectSelector:
 {{- range $section, $not := dict "origin" "ca_file" "ring" "seeds" -}}
 {{- with omit (get $.Values.config $section | default dict) $not -}}{{- $_ := set $config $section (deepCopy .) -}}{{- end -}}
 {{- end -}}
+{{- with get $config "upstreams" -}}
+{{- $upstreams := dict -}}
+{{- range $name, $upstream := . -}}{{- $_ := set $upstreams $name (omit $upstream "ca_file") -}}{{- end -}}
+{{- $_ := set $config "upstreams" $upstreams -}}
+{{- end -}}
 {{- $config = mergeOverwrite $config (deepCopy $s.config) -}}
 {{- $secret := dict
   "name" ($s.ringSecret.name | default .Values.ringSecret.existingSecret | default (printf "%s-ring" (include "koorde.fullname" .)))

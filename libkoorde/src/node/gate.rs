@@ -172,6 +172,17 @@ impl Gate {
         self.wakes.notified().await;
     }
 
+    /// Talks to those of a round, no longer than a request waits for it; whether it is over. One that
+    /// nobody waits for gives way as soon as somebody waits for the next: it must not cost them their
+    /// patience.
+    pub(crate) async fn round(&self, talks: impl Future<Output = ()>, is_waited_for: bool) -> bool {
+        tokio::select! {
+            biased;
+            _heard_or_not = time::timeout(PATIENCE, talks) => true,
+            () = self.wanted(), if !is_waited_for => false,
+        }
+    }
+
     /// Whom to hear now.
     pub(crate) fn take(&self) -> Waiting {
         let mut members = self.members();
@@ -242,6 +253,24 @@ mod tests {
         gate.heard(later);
         gate.pass(later).await;
         assert!(!gate.take().everybody);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_round_that_nobody_waits_for_gives_way_to_one_that_somebody_does() {
+        let start = clock::now().instant;
+        let gate = Gate::new(Duration::from_secs(1), start);
+        let up = async {
+            time::sleep(Duration::from_millis(10)).await;
+            gate.up(&member(1), start);
+        };
+        let no_answer = || std::future::pending::<()>();
+        let (is_over, ()) = tokio::join!(gate.round(no_answer(), false), up);
+        assert!(!is_over);
+        assert_eq!(clock::now().instant - start, Duration::from_millis(10));
+        gate.up(&member(2), start);
+        assert!(gate.round(no_answer(), true).await, "it is waited for");
+        assert_eq!(clock::now().instant - start, Duration::from_millis(1010));
+        assert!(gate.round(async {}, false).await, "nobody new waits");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::{
 /// A fresh stored response.
 #[derive(Debug)]
 pub struct Near {
-    /// With Age, Cache-Status and Via.
+    /// With Age, Cache-Status and Via, and [`Outcome`] as an extension.
     pub response: Response<StoredBody>,
     /// Seconds for which it is fresh.
     pub ttl: i64,
@@ -54,6 +54,7 @@ impl Node {
         let mut response = Response::new(answer.body.into_stored()?);
         *response.status_mut() = answer.status;
         *response.headers_mut() = answer.fields;
+        response.extensions_mut().insert(answer.outcome);
         Some(Near { response, ttl })
     }
 }

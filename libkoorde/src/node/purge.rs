@@ -372,24 +372,32 @@ impl Inner {
     /// come into view. Ends with the node.
     pub(crate) async fn hear_of_purges(self: Arc<Self>) {
         let node = &*self;
+        let mut is_wanted = false;
         loop {
-            let wanted = time::timeout(node.config.ring.stabilize, node.gate.wanted());
-            let is_wanted = wanted.await.is_ok();
-            let to = node.to_hear(is_wanted);
+            if !is_wanted {
+                let wanted = time::timeout(node.config.ring.stabilize, node.gate.wanted());
+                is_wanted = wanted.await.is_ok();
+            }
+            let (to, is_waited_for) = node.to_hear(is_wanted);
             let talks = stream::iter(to).for_each_concurrent(AT_ONCE, |to| async move {
                 if let Err(why) = node.sync_with(to, PATIENCE).await {
                     debug!(%to, ?why, "A member can't be asked for the purges that it knows.");
                 }
             });
-            // All at once, and no longer than a request waits for it.
-            let _heard_or_not = time::timeout(PATIENCE, talks).await;
-            node.gate.heard(clock::now().instant);
+            let is_over = node.gate.round(talks, is_waited_for).await;
+            if is_over {
+                node.gate.heard(clock::now().instant);
+            }
+            is_wanted = !is_over;
         }
     }
 
-    /// Whom to ask now: whoever the gate waits for; if it is nobody, a random member.
-    fn to_hear(&self, is_wanted: bool) -> BTreeSet<SocketAddr> {
+    /// Whom to ask now: whoever the gate waits for; if it is nobody, a random member. And whether
+    /// somebody waits for it.
+    fn to_hear(&self, is_wanted: bool) -> (BTreeSet<SocketAddr>, bool) {
         let Waiting { members, everybody } = self.gate.take();
+        // One may have come between the time for a round and this.
+        let is_wanted = is_wanted || everybody || !members.is_empty();
         let mut to: BTreeSet<SocketAddr> = members.iter().map(|member| member.addr).collect();
         let view = self.view.load();
         let others = view.members().iter();
@@ -405,6 +413,6 @@ impl Inner {
             let draw = age.as_nanos() / 64 % others.len() as u128;
             to.extend(others.get(usize::try_from(draw).unwrap_or(0)));
         }
-        to
+        (to, is_wanted)
     }
 }

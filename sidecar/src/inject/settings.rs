@@ -226,6 +226,9 @@ const OURS: [(&str, &str); 10] = [
     ("store.capacity", "resources.cache_size"),
 ];
 
+/// Keys that name a file: none of yours is in a sidecar, which would not start.
+const FILES: [&str; 2] = ["admin.token_file", "origin.ca_file"];
+
 impl InjectSettings {
     /// Reads a file of YAML or JSON, if any, and then `key=value` pairs, such as
     /// `resources.memory_limit=512Mi`.
@@ -312,6 +315,9 @@ fn flatten(name: &str, tree: &Value, flat: &mut Vec<(String, String)>) -> Result
     if let Some((_, by)) = OURS.iter().find(is_ours) {
         return Err(format!("config.{name}: is set by {by}"));
     }
+    if let Some(file) = named_file(name, tree) {
+        return Err(format!("config.{file}: a sidecar has no file of yours"));
+    }
     if keys::find(name).is_some() {
         flat.push((name.to_owned(), keys::text(tree)));
         return Ok(());
@@ -327,6 +333,20 @@ fn flatten(name: &str, tree: &Value, flat: &mut Vec<(String, String)>) -> Result
             keys::hint(name)
         )),
     }
+}
+
+/// The key of a file that a setting names.
+fn named_file(name: &str, tree: &Value) -> Option<String> {
+    if FILES.contains(&name) && !tree.is_null() {
+        return Some(name.to_owned());
+    }
+    let upstreams = tree.as_object().filter(|_| name == "upstreams")?;
+    let mut named = upstreams
+        .iter()
+        .filter(|(_, upstream)| !upstream["ca_file"].is_null());
+    named
+        .next()
+        .map(|(upstream, _)| format!("upstreams.{upstream}.ca_file"))
 }
 
 #[cfg(test)]
@@ -376,6 +396,14 @@ mod tests {
             ("config.log.level=a=b=c", "log.level = a=b=c"),
             ("resources.memory_limit=1GiB", "memory_limit"),
             ("resources.cache_size=200Mi", "cache_size"),
+            (
+                "config.origin.ca_file=/ca.pem",
+                "config.origin.ca_file: a sidecar has no file",
+            ),
+            (
+                "config.upstreams={api: {servers: [\"https://a\"], ca_file: /ca.pem}}",
+                "config.upstreams.api.ca_file: a sidecar has no file",
+            ),
             ("seeds=[nowhere]", "must be host:port"),
             ("image=", "image"),
             ("nothing", "must be key=value"),
