@@ -267,7 +267,7 @@ fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
     };
     let verdict =
         |n: u32, born: u64| purges.judge(born, &AtomicU64::new(born), &key(n), &Tags::default());
-    // Twice as many as there are slots, again and again a few of them: each is stale at once.
+    // Again and again the same: each is stale at once.
     for n in 0..32_768 {
         let born = purges.version();
         mark(n % 1000);
@@ -275,10 +275,10 @@ fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
         assert_eq!(verdict(n % 1000, purges.version()), Verdict::Clean);
     }
     assert_eq!(purges.read().table.folded(), 0);
-    // A thousand of 16,384 slots: one in 16 of all others is stale once.
+    // A thousand of 2^18 slots: one in 262 of all others is stale once.
     let stale = (10_000..20_000).filter(|n| verdict(*n, 0) != Verdict::Clean);
     let stale = stale.count();
-    assert!((400..800).contains(&stale), "{stale} of 10,000");
+    assert!((10..90).contains(&stale), "{stale} of 10,000");
     // Whatever comes later and wherever it falls, what was marked is never fresh from before.
     let before = purges.version();
     (0..5000).for_each(mark);
