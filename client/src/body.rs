@@ -20,7 +20,7 @@ use crate::{
 
 pin_project! {
     /// The body of a response: the inner service's `R`, or koorde's. Of koorde's, one that breaks off
-    /// before its end goes on from the origin if that sends the same bytes again; else its error is
+    /// before its end, or stands still because the sidecar does, goes on from the origin if that sends the same bytes again; else its error is
     /// the reader's.
     pub struct Body<R> {
         #[pin]
@@ -120,7 +120,11 @@ where
                 KindProjection::Empty => return Poll::Ready(None),
                 KindProjection::Plain { body } => return body.poll_frame(context),
                 KindProjection::Guarded { body, guard } => {
-                    match guarded(ready!(body.poll_frame(context)), guard) {
+                    let frame = match body.poll_frame(context) {
+                        Poll::Ready(frame) => frame,
+                        Poll::Pending => ready!(dead(guard, context)),
+                    };
+                    match guarded(frame, guard) {
                         Ok(next) => return Poll::Ready(next),
                         Err(asking) => asking,
                     }
@@ -176,6 +180,14 @@ where
             Kind::Replayed { .. } | Kind::Asking { .. } => SizeHint::default(),
             Kind::Empty => SizeHint::with_exact(0),
         }
+    }
+}
+
+/// Ready with the error that a body which stands still ends with, once nothing more is to come.
+fn dead<R>(guard: &mut Option<Box<Guard<R>>>, context: &mut Context<'_>) -> Poll<Next> {
+    match guard {
+        Some(guard) => guard.poll_dead(context).map(|error| Some(Err(error))),
+        None => Poll::Pending,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     race::race,
     resume::Guard,
     status::{self, Said},
+    watch::{Alive, Watch},
 };
 
 /// How long a sidecar may take to say that it is alive.
@@ -123,6 +124,20 @@ where
     }
 }
 
+/// The question whether the sidecar is alive, for a body that stands still.
+fn alive<S, B, R>(spare: S, shared: Arc<Shared>) -> impl FnMut() -> Alive + Send + 'static
+where
+    S: Inner<B, R>,
+    S::Future: 'static,
+    B: http_body::Body + Default + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BodyError>> + Send + 'static,
+{
+    move || {
+        let (mut spare, shared) = (spare.clone(), Arc::clone(&shared));
+        Box::pin(async move { livez::<S, B, R>(&mut spare, &shared).await })
+    }
+}
+
 /// Whether a response is koorde's, and an answer.
 fn judge<R>(shared: &Shared, response: Response<R>) -> Result<(Response<R>, CacheStatus), Reason> {
     match status::read(response.headers()) {
@@ -166,7 +181,10 @@ where
     if body.is_end_stream() || only_if_cached(&parts) {
         return Response::from_parts(head, Body::plain(body));
     }
+    let alive = alive::<S, B, R>(spare.clone(), Arc::clone(&shared));
+    let watch = Watch::new(shared.patience, alive);
     let guard = Guard::new::<S, B>(&head, spare, shared, parts);
+    let guard = guard.map(|guard| guard.watched(watch));
     Response::from_parts(head, Body::guarded(body, guard))
 }
 

@@ -2,9 +2,24 @@
 
 use std::{error::Error, fmt};
 
+use crate::Reason;
+
 /// What a [`Body`](crate::Body) fails with: the inner service's error as it is, boxed. Koorde adds
 /// none of its own where the origin could have been read instead.
 pub type BodyError = Box<dyn Error + Send + Sync>;
+
+/// The sidecar died in the middle of a body, and what the origin sends is not the same.
+#[derive(Debug)]
+pub(crate) struct Stalled(pub(crate) Reason);
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let why = self.0.as_str();
+        write!(f, "the sidecar stopped in the middle of a body: {why}")
+    }
+}
+
+impl Error for Stalled {}
 
 /// A setting that can't be meant.
 #[derive(Clone, Debug, PartialEq, Eq)]

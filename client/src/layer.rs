@@ -80,7 +80,8 @@ impl KoordeLayer {
 
     /// How long to wait for the head of an answer before asking the sidecar whether it is alive; it
     /// is asked again each time as long as the answer does not come. Default: 1 s. A slow origin is
-    /// waited for; a sidecar that does not answer is not.
+    /// waited for; a sidecar that does not answer is not. A body that stands still for as long, and
+    /// could go on from the origin, is a reason to ask, too.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.shared.patience = patience;

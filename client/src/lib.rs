@@ -111,6 +111,7 @@ mod resume;
 mod service;
 mod status;
 mod warm;
+mod watch;
 
 pub use body::Body;
 pub use error::{BodyError, InvalidSetting};

@@ -5,6 +5,7 @@ use std::{
     hash::{BuildHasher, DefaultHasher, Hasher, RandomState},
     pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
 };
 
 use bytes::Bytes;
@@ -15,9 +16,11 @@ use http::{
 
 use crate::{
     BodyError, Event,
+    error::Stalled,
     event::Events,
     inner::{self, Inner},
     layer::Shared,
+    watch::Watch,
 };
 
 /// The second response; none if there is none that could be the same.
@@ -27,7 +30,9 @@ type Begin<R> = Box<dyn FnOnce() -> Attempt<R> + Send>;
 /// What is needed to go on, kept while a body is read.
 pub(crate) struct Guard<R> {
     begin: Exclusive<Begin<R>>,
-    pub(crate) replay: Replay,
+    /// None where the connection itself tells: gRPC's pings.
+    watch: Option<Watch>,
+    replay: Replay,
 }
 
 /// What was read of the broken body, and what the second has to begin with.
@@ -74,13 +79,33 @@ impl<R> Guard<R> {
         };
         Some(Box::new(Self {
             begin: Exclusive::new(begin),
+            watch: None,
             replay,
         }))
+    }
+
+    /// Breaks a body off that stands still, too, if it can go on from the origin.
+    pub(crate) fn watched(mut self: Box<Self>, watch: Watch) -> Box<Self> {
+        self.watch = Some(watch);
+        self
     }
 
     /// Takes note of what is handed to the reader.
     pub(crate) fn read(&mut self, data: &[u8]) {
         self.replay.seen.read(data);
+        if let Some(watch) = &mut self.watch {
+            watch.moved();
+        }
+    }
+
+    /// Ready when no more is to be expected of the body; never where there is nothing to go on with:
+    /// then the reader has timers of its own.
+    pub(crate) fn poll_dead(&mut self, context: &mut Context<'_>) -> Poll<BodyError> {
+        let may_begin = self.may_begin();
+        match self.watch.as_mut().filter(|_| may_begin) {
+            Some(watch) => watch.poll_dead(context).map(|why| Stalled(why).into()),
+            None => Poll::Pending,
+        }
     }
 
     /// Whether a second response could be told to be the same: that needs a strong ETag (RFC 9110

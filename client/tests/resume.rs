@@ -7,12 +7,21 @@
 
 mod support;
 
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
 use http::StatusCode;
 use http_body_util::BodyExt;
 use koorde_client::Event;
 use koorde_tests::origin::{Origin, response, stream};
-use support::{client, get, raw, send, sidecar};
-use tower::ServiceExt;
+use support::{client, eventually, get, http, layer, raw, send, sidecar};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
+use tower::{Layer, ServiceExt};
 
 const HALF: &[u8] = b"HTTP/1.1 200 OK\r\ncache-status: koorde; hit\r\netag: \"1\"\r\n\
     content-length: 10\r\n\r\n01234";
@@ -32,6 +41,65 @@ async fn a_body_that_breaks_off_goes_on_from_the_origin() {
     );
     assert_eq!(origin.count("/"), 1);
     assert!(events.lock().unwrap().contains(&Event::Resumed { at: 5 }));
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_goes_on_from_the_origin_if_the_sidecar_does_not_answer() {
+    let origin = origin("\"1\"", "0123456789").await;
+    let sidecar = stuck(HALF, None).await;
+    let (layer, events) = layer(&sidecar);
+    let client = layer.patience(Duration::from_millis(50)).layer(http());
+    let answer = send(&client, get(&origin.url("/"))).await;
+    assert_eq!(&answer.body[..], b"0123456789");
+    assert_eq!(origin.count("/"), 1);
+    assert!(events.lock().unwrap().contains(&Event::Resumed { at: 5 }));
+}
+
+#[tokio::test]
+async fn a_body_that_stands_still_is_waited_for_while_the_sidecar_is_alive() {
+    let origin = origin("\"1\"", "0123456789").await;
+    let alive = AtomicUsize::new(0);
+    let alive: &_ = Box::leak(Box::new(alive));
+    let sidecar = stuck(HALF, Some(alive)).await;
+    let (layer, _) = layer(&sidecar);
+    let client = layer.patience(Duration::from_millis(20)).layer(http());
+    let response = client.oneshot(get(&origin.url("/"))).await.expect("a head");
+    let reading = tokio::spawn(response.into_body().collect());
+    eventually(|| async { (alive.load(Ordering::SeqCst) > 3).then_some(()) }).await;
+    assert!(!reading.is_finished());
+    assert_eq!(origin.count("/"), 0);
+    reading.abort();
+}
+
+/// A sidecar that sends `half` of an answer, and no more. `/livez` is answered, and counted, if that
+/// is wished for; else as little as anything.
+async fn stuck(half: &'static [u8], alive: Option<&'static AtomicUsize>) -> String {
+    const LIVE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        let mut is_first = true;
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if is_first {
+                let _ = stream.read(&mut [0; 4096]).await;
+                stream.write_all(half).await.expect("it reads");
+                is_first = false;
+                open.push(stream);
+            } else if let Some(alive) = alive {
+                tokio::spawn(async move {
+                    let mut head = [0; 4096];
+                    while stream.read(&mut head).await.is_ok_and(|read| read > 0) {
+                        alive.fetch_add(1, Ordering::SeqCst);
+                        stream.write_all(LIVE).await.expect("it reads");
+                    }
+                });
+            } else {
+                open.push(stream);
+            }
+        }
+    });
+    format!("http://{address}")
 }
 
 #[tokio::test]
