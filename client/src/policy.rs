@@ -93,13 +93,14 @@ impl Policy {
     /// Whether koorde is asked for this target. A request with content is never selected, nor one
     /// that wants another protocol or is for a host that its URI does not name.
     pub(crate) fn selects(&self, parts: &request::Parts, target: &Uri, has_body: bool) -> bool {
+        // The app's own choice before what takes a look at every byte of the URI.
         is_readable(&parts.method)
             && !has_body
+            && self.only_if.as_ref().is_none_or(|selects| selects(parts))
             && has_target(target)
             && !parts.headers.contains_key(UPGRADE)
             && is_host(&parts.headers, target)
             && parts.extensions.get::<NoStore>().is_none()
-            && self.only_if.as_ref().is_none_or(|selects| selects(parts))
     }
 
     #[cfg(feature = "look-aside")]
