@@ -13,7 +13,7 @@ use bytes::Bytes;
 use http::Response;
 use koorde_tests::{
     app::{How, look_aside, under, whole},
-    cluster::{Cluster, eventually, fetch, get},
+    cluster::{Cluster, eventually, fetch, get, get_with},
     origin::{Origin, response},
 };
 use libkoorde::{
@@ -243,6 +243,41 @@ async fn what_the_owner_has_is_validated_by_an_app_at_another_node() {
     let asked = origin.requests("/validated");
     assert!(asked[1].contains_key("if-none-match"), "{asked:?}");
     assert_eq!(cluster.metrics[other].total(CacheResult::Validated), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_insists_on_the_origin_has_it_asked_through_any_node_and_all_have_what_came() {
+    const VERSIONS: [&str; 4] = ["one", "two", "three", "four"];
+    let asked = Arc::new(AtomicUsize::new(0));
+    let origin = Origin::start(move |_| {
+        let body = VERSIONS[asked.fetch_add(1, Ordering::Relaxed)];
+        async move { response(200, FRESH, body) }
+    })
+    .await;
+    let cluster = Cluster::with(3, |config| config.store.hot_percent = 0).await;
+    let url = origin.url("/insists");
+    let (owner, other) = cluster.owner_and_other(&url).await;
+    let third = 3 - owner - other;
+    look_aside(&cluster.nodes[other], get(&url))
+        .await
+        .expect("a response");
+    for (version, node) in VERSIONS[1..].iter().zip([other, third, owner]) {
+        let insists = get_with(&url, &[("cache-control", "no-cache")]);
+        let had = look_aside(&cluster.nodes[node], insists).await;
+        let had = had.expect("a response");
+        assert_eq!(
+            (had.how, had.response.body()),
+            (How::Stored, &(*version).into())
+        );
+        for node in &cluster.nodes {
+            let had = look_aside(node, get(&url)).await.expect("a response");
+            assert_eq!(
+                (had.how, had.response.body()),
+                (How::Answered, &(*version).into())
+            );
+        }
+    }
+    assert_eq!(origin.count("/insists"), VERSIONS.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
