@@ -2,8 +2,6 @@
 
 use std::{fs, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
 
-use tracing::{error, info};
-
 use super::Failure;
 use crate::{
     inject::InjectSettings,
@@ -101,22 +99,7 @@ pub async fn run(args: InjectorArgs) -> Result<ExitCode, Failure> {
     let _telemetry = telemetry.map_err(|error| Failure::Usage(error.to_string()))?;
     let injector = Injector::start(settings).await;
     let injector = injector.map_err(|error| Failure::Work(error.to_string()))?;
-    let mut signals = match signals {
-        Ok(signals) => signals,
-        Err(error) => {
-            error!(%error, "Cannot listen for signals; only killing ends this process.");
-            return std::future::pending().await;
-        }
-    };
-    let signal = signals.next().await;
-    info!(signal, "Told to end.");
-    tokio::select! {
-        () = injector.shutdown() => Ok(ExitCode::SUCCESS),
-        second = signals.next() => {
-            info!(signal = second, "Told again; ending now.");
-            Ok(ExitCode::FAILURE)
-        }
-    }
+    Ok(super::serve::end(signals, injector.shutdown()).await)
 }
 
 fn settings(args: InjectorArgs) -> Result<InjectorSettings, Failure> {

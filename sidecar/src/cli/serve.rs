@@ -54,6 +54,14 @@ async fn serve(settings: Settings) -> Result<ExitCode, AppError> {
     let signals = Signals::listen();
     let telemetry = Telemetry::install(&settings)?;
     let app = App::start_with(settings, telemetry).await?;
+    Ok(end(signals, app.shutdown()).await)
+}
+
+/// Shuts a process down once it is told to end, and ends it at once when it is told again.
+pub(super) async fn end(
+    signals: std::io::Result<Signals>,
+    shutdown: impl Future<Output = ()>,
+) -> ExitCode {
     let mut signals = match signals {
         Ok(signals) => signals,
         Err(error) => {
@@ -64,11 +72,11 @@ async fn serve(settings: Settings) -> Result<ExitCode, AppError> {
     let signal = signals.next().await;
     info!(signal, "Told to end.");
     tokio::select! {
-        () = app.shutdown() => Ok(ExitCode::SUCCESS),
+        () = shutdown => ExitCode::SUCCESS,
         second = signals.next() => {
             // `main` waits for nothing after this.
             info!(signal = second, "Told again; ending now.");
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
     }
 }
