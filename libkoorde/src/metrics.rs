@@ -76,6 +76,8 @@ metrics! {
     ring_changes: Counters = counters(RING_CHANGES);
     ring_messages: Counters = counters(RING_MESSAGES);
     owner_disagreements: Counters = counters(OWNER_DISAGREEMENTS);
+    handed_over: Counters = counters(HANDED_OVER);
+    handed_over_bytes: Counters = counters(HANDED_OVER_BYTES);
     peer_seconds: Distributions = distributions(PEER_RPC_SECONDS);
     origin_requests: Counters = counters(ORIGIN_REQUESTS);
     origin_seconds: Distributions = distributions(ORIGIN_SECONDS);

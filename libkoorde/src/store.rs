@@ -251,6 +251,17 @@ impl Store {
         (!all.is_empty()).then(|| Arc::new(Variants::new(all, weight)))
     }
 
+    /// The keys, those with the smallest responses first.
+    pub(crate) fn keys_by_weight(&self) -> Vec<CacheKey> {
+        let weighed = self
+            .cache
+            .iter()
+            .map(|(key, variants)| (variants.weight, (*key).clone()));
+        let mut keys: Vec<_> = weighed.collect();
+        keys.sort_unstable_by_key(|(weight, _)| *weight);
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+
     fn judge(&self, key: &CacheKey, stored: &Stored) -> Verdict {
         self.purges
             .judge(stored.born, &stored.clean, key, &stored.head.tags)

@@ -5,6 +5,7 @@ mod collapse;
 mod egress;
 mod failure;
 mod found;
+mod handoff;
 mod invalidation;
 mod look_aside;
 mod look_aside_peers;

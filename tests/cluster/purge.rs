@@ -10,7 +10,7 @@ use std::{
 
 use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get, get_with},
-    origin::{Origin, response},
+    origin::{Origin, response, whole},
 };
 use libkoorde::{
     Kind, Node, Overrides, PurgeRequest, Receipt, Request, Scope, metrics::counted, policy::Target,
@@ -42,18 +42,11 @@ pub(crate) async fn counting(fields: &'static [(&'static str, &'static str)]) ->
         let number = asked.fetch_add(1, Ordering::SeqCst);
         async move {
             let mut answer = response(200, fields, "");
-            *answer.body_mut() = body(number);
+            *answer.body_mut() = whole(number.to_string());
             answer
         }
     })
     .await
-}
-
-fn body(number: usize) -> koorde_tests::origin::Body {
-    use http_body_util::{BodyExt, Full};
-    Full::from(number.to_string())
-        .map_err(|never| match never {})
-        .boxed()
 }
 
 pub(crate) async fn number(node: &Node, request: Request) -> usize {
@@ -235,7 +228,7 @@ async fn a_fill_under_way_during_a_purge_does_not_survive_it() {
                     hold.notified().await;
                 }
                 let mut answer = response(200, TAGGED, "");
-                *answer.body_mut() = body(number);
+                *answer.body_mut() = whole(number.to_string());
                 answer
             }
         })

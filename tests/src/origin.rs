@@ -113,6 +113,17 @@ impl Origin {
             .unwrap_or_default()
     }
 
+    /// Requests so far, of whatever path.
+    pub fn total(&self) -> usize {
+        *self.total.borrow()
+    }
+
+    /// The same, for somebody who looks later.
+    pub fn watch_total(&self) -> impl Fn() -> usize + Send + 'static {
+        let total = self.total.clone();
+        move || *total.borrow()
+    }
+
     /// Waits until `n` requests, of whatever path, have come.
     pub async fn asked(&self, n: usize) {
         let mut total = self.total.clone();
@@ -166,7 +177,7 @@ pub fn response(
     fields: &[(&'static str, &'static str)],
     body: &'static str,
 ) -> Response<Body> {
-    let mut response = Response::new(Full::from(body).map_err(|never| match never {}).boxed());
+    let mut response = Response::new(whole(body));
     *response.status_mut() = status.try_into().expect("a status");
     for (name, value) in fields {
         response
@@ -174,6 +185,13 @@ pub fn response(
             .append(*name, value.parse().expect("a field value"));
     }
     response
+}
+
+/// A body that is there.
+pub fn whole(text: impl Into<Bytes>) -> Body {
+    Full::new(text.into())
+        .map_err(|never| match never {})
+        .boxed()
 }
 
 /// A body of `chunks` pieces of `size` bytes, made as it is read. `cut`: a moment later the

@@ -168,6 +168,16 @@ catalogue! {
         "Forwarded requests for keys that this node does not own in its own view",
     )
     .told(&[sum("OwnerDisagreements", &[])]);
+    HANDED_OVER = Metric::counter(
+        "koorde_ring_handoff_responses_total",
+        "Stored responses handed over by nodes that leave: by this one, or to it",
+    )
+    .by(&[label("direction", &["sent", "received"])]);
+    HANDED_OVER_BYTES = Metric::counter(
+        "koorde_ring_handoff_bytes_total",
+        "Bytes of their bodies",
+    )
+    .by(&[label("direction", &["sent", "received"])]);
     PEER_RPC_SECONDS = Metric::histogram(
         "koorde_peer_rpc_duration_seconds",
         "Calls to peers, to the head of the answer",

@@ -19,12 +19,12 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{clock, gate::Gate, peers::Peers, wire};
+use super::{clock, gate::Gate, handoff::Departed, peers::Peers, wire};
 use crate::{
     id::{Id, KeyId},
     metrics::{Metrics, count},
     ring::{
-        Command, DownReason, Event, Input, LookupId, Message, NotFoundReason, Output, Ring,
+        Command, DownReason, Event, Input, LookupId, Message, NotFoundReason, Output, Phase, Ring,
         RingView,
     },
 };
@@ -123,19 +123,16 @@ impl Handle {
         std::future::pending().await
     }
 
-    /// Starts to leave, and waits until it is done or `deadline` is over.
-    pub(crate) async fn leave(&self, deadline: Duration) {
-        let leave = async {
-            let _closed = self
-                .asks
-                .send(Ask::Input(Input::Command(Command::Leave)))
-                .await;
-            let mut changes = self.changes.clone();
-            while self.view.load().state() != crate::ring::Phase::Left
-                && changes.changed().await.is_ok()
-            {}
-        };
-        let _left_or_not = time::timeout(deadline, leave).await;
+    /// Announces that this node leaves; returns when it has. From then on it forwards.
+    pub(crate) async fn leave(&self) {
+        let _closed = self
+            .asks
+            .send(Ask::Input(Input::Command(Command::Leave)))
+            .await;
+        let mut changes = self.changes.clone();
+        while !matches!(self.view.load().state(), Phase::Leaving | Phase::Left)
+            && changes.changed().await.is_ok()
+        {}
     }
 }
 
@@ -151,6 +148,7 @@ pub(crate) struct Driver {
     next_lookup: u64,
     metrics: Arc<Metrics>,
     gate: Arc<Gate>,
+    departed: Arc<Departed>,
     published: AtomicU64,
 }
 
@@ -160,6 +158,7 @@ impl Driver {
         unreachable: mpsc::Receiver<SocketAddr>,
         peers: Arc<Peers>,
         gate: Arc<Gate>,
+        departed: Arc<Departed>,
         metrics: Arc<Metrics>,
     ) -> (Self, Handle) {
         let (sender, asks) = mpsc::channel(INPUTS);
@@ -182,6 +181,7 @@ impl Driver {
             next_lookup: 0,
             metrics,
             gate,
+            departed,
             published: AtomicU64::new(0),
         };
         (driver, handle)
@@ -295,7 +295,11 @@ impl Driver {
                 if is_dead {
                     count(&metrics.suspicions, "confirmed");
                 }
-                self.gate.down(&member, is_dead, clock::now().instant);
+                let now = clock::now().instant;
+                self.gate.down(&member, is_dead, now);
+                if reason == DownReason::Left {
+                    self.departed.note(&member, now);
+                }
                 info!(member = %member.name, address = %member.addr, reason = ?reason, "Member down.");
                 self.peers.forget(member.addr);
             }

@@ -17,6 +17,7 @@ use http_body::Body as _;
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, mpsc},
+    time,
 };
 
 use crate::{
@@ -45,6 +46,7 @@ mod fill_shares;
 mod freshen;
 mod gate;
 mod gateway;
+mod handoff;
 mod intake;
 mod invalidate;
 mod later;
@@ -89,6 +91,7 @@ use egress::Guard;
 use fetch::Hop;
 use fill_shares::FillShares;
 use gate::Gate;
+use handoff::Departed;
 use later::Later;
 use memo::{FlightKey, Memo};
 use origin::Origin;
@@ -145,6 +148,10 @@ pub(crate) struct Inner {
     purges: Arc<Purges>,
     /// Where requests wait until purges are heard of that may have been missed.
     gate: Arc<Gate>,
+    /// Who has left, and hands over what it has stored.
+    departed: Arc<Departed>,
+    /// Hand-offs that are taken at once.
+    taking: Semaphore,
     /// URLs of which others may hold hot copies.
     leases: Leases,
     later: Later,
@@ -159,6 +166,12 @@ pub(crate) struct Inner {
 /// A node that has seeds is not ready before it has met one of them, or before this is over:
 /// then it serves alone, and the ring goes on looking.
 const MEET: Duration = Duration::from_secs(2);
+
+/// How long a node that leaves forwards at least, for peers that have not heard of it yet.
+const FORWARDS: Duration = Duration::from_secs(2);
+
+/// Hand-offs that are taken at once: nodes leave by the dozen when a cluster is scaled in.
+const MAX_TAKING: usize = 64;
 
 impl Node {
     /// Binds the peer listener and starts the ring. The node serves at once, alone if need be.
@@ -196,11 +209,17 @@ impl Node {
         let ring = start_ring(&config, &hasher, address)?;
         let start = clock::now();
         let gate = Arc::new(Gate::new(config.ring.stabilize, start.instant));
+        let purges = Arc::new(Purges::new(Bounds {
+            scopes: config.purge.max_scopes,
+            log: config.purge.max_log,
+        }));
+        let departed = Arc::new(Departed::new(Arc::clone(&purges)));
         let (driver, handle) = Driver::new(
             ring,
             not_reached,
             Arc::clone(&peers),
             Arc::clone(&gate),
+            Arc::clone(&departed),
             Arc::clone(&metrics),
         );
         tasks.spawn(driver.run());
@@ -215,11 +234,6 @@ impl Node {
             cluster: cluster.clone(),
         };
         let origin = Origin::new(&config, Arc::clone(&guard), parts)?;
-
-        let purges = Arc::new(Purges::new(Bounds {
-            scopes: config.purge.max_scopes,
-            log: config.purge.max_log,
-        }));
         // An edge is in nobody's view, so no purge asks it: it stores nothing.
         let is_member = config.node.role == Role::Member;
         let capacity = if is_member {
@@ -263,6 +277,8 @@ impl Node {
             seeds: AtomicUsize::new(0),
             purges,
             gate,
+            departed,
+            taking: Semaphore::new(MAX_TAKING),
             lent: Desk::new(config.fetch.max_fills),
             leases: Leases::new(config.store.hot_lease, start.instant),
             later,
@@ -388,10 +404,16 @@ impl Node {
         }
     }
 
-    /// Leaves the ring: tells all, forwards for a moment. Returns when that is done, at the latest
-    /// after `deadline`. Requests are answered all the while.
+    /// Leaves the ring: tells all, hands what is stored here over to those that own it from then on,
+    /// and forwards for a moment. Returns when that is done, at the latest after `deadline`. Requests
+    /// are answered all the while.
     pub async fn leave(&self, deadline: Duration) {
-        self.inner.driver.leave(deadline).await;
+        let inner = &self.inner;
+        let leave = async {
+            inner.driver.leave().await;
+            tokio::join!(inner.hand_over(), time::sleep(FORWARDS));
+        };
+        let _done_or_not = time::timeout(deadline, leave).await;
     }
 
     /// Takes nothing new on from peers, and waits until they have read what they are reading, at

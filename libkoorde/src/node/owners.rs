@@ -62,9 +62,9 @@ impl Fill {
         self.relay().head(Err(Failure::OwnersUnreachable));
     }
 
-    /// A node that has just joined asks whoever owned the key before it (warm join): the response
-    /// is there, or on its way from the origin already. If that one has died meanwhile, whoever
-    /// took its place is asked.
+    /// Asks whoever owned the key before us: the response is there, or on its way from the origin
+    /// already. That is a member that leaves and has not handed it over yet; or, if we have just joined
+    /// (warm join), whoever is next in the list of owners, and who took its place if it has died.
     pub(crate) async fn ask_previous_owner(&mut self) -> bool {
         for previous in self.previous_owners() {
             match self.ask(&previous, Mode::Peek, PEEK).await {
@@ -80,21 +80,27 @@ impl Fill {
     }
 
     fn previous_owners(&self) -> Vec<Member> {
-        let warm = self.node.config.ring.warm_join;
-        let view = self.node.view.load();
-        let since = |joined| clock::now().instant.saturating_duration_since(joined);
-        let is_warm = view.joined_at().is_some_and(|joined| since(joined) <= warm);
-        if !is_warm || self.miss.detail.is_some() {
+        if self.miss.detail.is_some() {
             return Vec::new();
         }
+        let now = clock::now().instant;
+        let view = self.node.view.load();
         let id = self.node.hasher.key_id(self.miss.key.as_bytes());
-        let me = view.me().id;
-        let others = view.owners(id, PREVIOUS + 1).into_iter();
-        others
-            .filter(|member| member.id != me)
-            .take(PREVIOUS)
-            .cloned()
-            .collect()
+        // What was made stale since it left may not have been told to it.
+        let newest = self.node.purges.newest(&self.miss.key, None);
+        let departed = self.node.departed.still_there(now, newest).into_iter();
+        let mut previous: Vec<Member> = departed
+            .filter(|member| view.precedes_us(member, id))
+            .collect();
+        let since = |joined| now.saturating_duration_since(joined);
+        let warm = self.node.config.ring.warm_join;
+        if view.joined_at().is_some_and(|joined| since(joined) <= warm) {
+            let me = view.me().id;
+            let others = view.owners(id, PREVIOUS + 1).into_iter();
+            previous.extend(others.filter(|member| member.id != me).cloned());
+        }
+        previous.truncate(PREVIOUS);
+        previous
     }
 
     /// Asks a peer for a response.

@@ -16,8 +16,8 @@ use std::{
 use futures_util::{Stream, StreamExt, stream};
 use koorde_proto::{
     peer::v1::{
-        FetchRequest, InspectReply, InspectRequest, LeaseRequest, OfferReply, OfferRequest,
-        fetch_reply::Part, peer_client::PeerClient,
+        FetchRequest, HandOffReply, HandOffRequest, InspectReply, InspectRequest, LeaseRequest,
+        OfferReply, OfferRequest, fetch_reply::Part, peer_client::PeerClient,
     },
     ring::v1::{Envelope, ring_client::RingClient},
 };
@@ -293,6 +293,17 @@ impl Peers {
             Ok(reply) => Ok(reply.into_inner()),
             Err(status) => Err(refused(status)),
         }
+    }
+
+    /// Hands stored responses over to a peer.
+    pub(crate) async fn hand_off(
+        &self,
+        to: SocketAddr,
+        handed: impl Stream<Item = HandOffRequest> + Send + 'static,
+    ) -> Result<HandOffReply, PeerError> {
+        let mut client = PeerClient::new(self.open_channel(to)?);
+        let reply = client.hand_off(handed).await.map_err(refused)?;
+        Ok(reply.into_inner())
     }
 
     /// Asks a peer what it has under a key, for an operator.

@@ -13,11 +13,11 @@ use futures_util::{Stream, StreamExt, stream};
 use http_body_util::BodyExt;
 use koorde_proto::{
     peer::v1::{
-        Chunk, End, FetchReply, FetchRequest, InspectReply, InspectRequest, InvalidateReply,
-        InvalidateRequest, LeaseReply, LeaseRequest, Mode, OfferReply, OfferRequest, PurgeSync,
-        PurgeSyncReply,
+        Chunk, End, FetchReply, FetchRequest, HandOffReply, HandOffRequest, InspectReply,
+        InspectRequest, InvalidateReply, InvalidateRequest, LeaseReply, LeaseRequest, Mode,
+        OfferReply, OfferRequest, PurgeSync, PurgeSyncReply,
         fetch_reply::Part,
-        offer_request,
+        hand_off_request, offer_request,
         peer_server::{Peer, PeerServer},
     },
     ring::v1::{DeliverReply, Envelope, ring_server::RingServer},
@@ -232,6 +232,23 @@ impl Peer for Doors {
         self.admit(head.version, &head.cluster)?;
         let offered = wire::offered(head).map_err(Status::invalid_argument)?;
         Ok(Response::new(self.node.take_offer(offered, parts).await))
+    }
+
+    async fn hand_off(
+        &self,
+        request: Request<Streaming<HandOffRequest>>,
+    ) -> Result<Response<HandOffReply>, Status> {
+        let mut parts = request.into_inner();
+        let first = match time::timeout(HEAD, parts.message()).await {
+            Ok(first) => first?.and_then(|request| request.part),
+            Err(_elapsed) => None,
+        };
+        let Some(hand_off_request::Part::Start(start)) = first else {
+            return Err(Status::invalid_argument("a hand-off begins with its start"));
+        };
+        self.admit(start.version, &start.cluster)?;
+        let start = wire::hand_off_started(&start);
+        self.node.take_over(start, parts).await.map(Response::new)
     }
 
     async fn inspect(

@@ -37,6 +37,8 @@ pub(super) fn start_ring(
         degree: config.ring.degree,
         neighbors: config.ring.neighbors,
         stabilize: config.ring.stabilize,
+        // The node ends sooner, when it has handed over what it has stored.
+        leave_grace: Duration::from_secs(60),
         ..RingConfig::default()
     };
     ring.check().map_err(StartError::Config)?;

@@ -22,9 +22,14 @@ use crate::{
 pub(crate) mod cache;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod handoff;
 mod offer;
 mod purge;
 mod ring;
+pub(crate) use handoff::{
+    HandOffStart, HandedOver, hand_off_start, hand_off_started, handed_chunk, handed_over,
+    taken_over,
+};
 pub(crate) use offer::{Offered, PeerGrant, grant, lent, lost, offer_head, offered, put_head};
 pub(crate) use purge::{
     MAX_URLS, answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,

@@ -133,6 +133,13 @@ impl RingView {
             .map_or_else(Vec::new, |window| self.ranked(key, window, count, &[]))
     }
 
+    /// Whether `member` would come before us among the owners of `key`, if it were there.
+    #[must_use]
+    pub fn precedes_us(&self, member: &Member, key: KeyId) -> bool {
+        let cost = |member| Draw::of(member).cost(key.low());
+        cost(member) < cost(&self.me)
+    }
+
     /// The owners if those in `avoid` were not there.
     pub(super) fn owners_without(
         &self,

@@ -18,7 +18,7 @@ pub fn run(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
-    match kind % 15 {
+    match kind % 16 {
         0 => read(bytes, fetch_request),
         1 => read(bytes, fetch_reply),
         2 => read(bytes, inspect_request),
@@ -38,6 +38,16 @@ pub fn run(bytes: &[u8]) {
         13 => read(bytes, |asked: cache::PurgeRequest| {
             if let Err(reason) = fuzzing::cache_purge(asked) {
                 assert_reason(&reason);
+            }
+        }),
+        14 => read(bytes, |handed: peer::HandedOver| {
+            let key = handed.key.clone();
+            match fuzzing::handed_over(handed) {
+                Ok((read, fields)) => {
+                    assert_eq!(read, key);
+                    assert!(fields <= MAX_FIELDS + 1);
+                }
+                Err(reason) => assert_reason(&reason),
             }
         }),
         _ => {

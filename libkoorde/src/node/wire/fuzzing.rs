@@ -106,6 +106,15 @@ pub fn offer_head(head: peer::OfferHead) -> Result<peer::OfferHead, String> {
     ))
 }
 
+/// Reads what a node that leaves hands over: the key's bytes, and how many fields there are.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn handed_over(handed: peer::HandedOver) -> Result<(Vec<u8>, usize), String> {
+    let read = super::taken_over(handed)?;
+    Ok((read.key.as_bytes().to_vec(), read.fields.len()))
+}
+
 /// Reads what a client looks aside for.
 ///
 /// # Errors
