@@ -203,7 +203,7 @@ catalogue! {
         "Refusals of the egress guard by reason",
     )
     .by(&[label("reason", DENIED)])
-    .sparse();
+    .sparse_but(&[]);
     ORIGIN_WAITING = Metric::gauge(
         "koorde_origin_waiting",
         "Requests that wait for an origin's limits",

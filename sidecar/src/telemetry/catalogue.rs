@@ -62,8 +62,26 @@ catalogue! {
         "Requests by route and class of status",
     )
     .by(&[LISTENER, label("route", ROUTES), label("status", CLASSES)])
-    .sparse()
-    .told(&[sum("ServerErrors", &[("status", "5xx")])]);
+    .sparse_but(&[
+        ("listener", "http"),
+        ("status", "5xx"),
+        ("route", "/cache"),
+        ("route", "path"),
+        ("route", "forward"),
+        ("route", "reverse"),
+        ("route", "other"),
+    ])
+    // Of clients' requests: a probe that is told "not ready" is no error.
+    .told(&[sum(
+        "ServerErrors",
+        &[
+            ("status", "5xx"),
+            ("route", "/cache"),
+            ("route", "path"),
+            ("route", "forward"),
+            ("route", "reverse"),
+        ],
+    )]);
     HTTP_SERVER_SECONDS = Metric::histogram(
         "http_server_request_duration_seconds",
         "Requests to the cache, to the head of the response (semantic conventions of OpenTelemetry)",
@@ -97,7 +115,7 @@ catalogue! {
         "Connections by how they ended; refused ones among them",
     )
     .by(&[LISTENER, label("reason", CLOSED)])
-    .sparse();
+    .sparse_but(&[]);
     HTTP_TUNNELS = Metric::gauge("koorde_http_tunnels", "Tunnels open (CONNECT)");
     EXPORTS = Metric::counter(
         "koorde_telemetry_exports_total",
