@@ -126,7 +126,8 @@ fn every_command_that_rules_and_runbook_name_is_one() {
     let mut seen = 0;
     let texts = sections().into_iter().chain(rules());
     for (heading, text) in texts {
-        let quoted = text.split('`').skip(1).step_by(2).map(str::to_owned);
+        let prose: String = text.split("```").step_by(2).collect();
+        let quoted = prose.split('`').skip(1).step_by(2).map(str::to_owned);
         for line in commands(&text).into_iter().chain(quoted) {
             // In a pod: kubectl exec POD -- koorde …
             let Some((before, ours)) = line.split_once("koorde ") else {

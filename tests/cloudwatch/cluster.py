@@ -123,6 +123,7 @@ class Wire:
         self.accepted, self.throttled, self.gzipped = [], 0, 0
         self.throttles, self.lock, self.server = False, threading.Lock(), None
         self.calls, self.composites, self.denied = [], {}, set()
+        self.gateway, self.lost = None, 0
         self.up()
 
     @property
@@ -164,6 +165,10 @@ class Wire:
         is_gzip = fields.get("Content-Encoding", fields.get("content-encoding")) == "gzip"
         tree = cbor2.loads(gzip.decompress(body) if is_gzip else body)
         kind = [("Content-Type", "application/cbor"), ("smithy-protocol", "rpc-v2-cbor")]
+        if self.gateway:
+            # Somebody between: CloudWatch has it, and its answer was lost.
+            self.lost += 1
+            return self.gateway, [("Content-Type", "text/html")], b"<h1>Bad gateway</h1>"
         if self.throttles:
             self.throttled += 1
             error = {"__type": "com.amazonaws.cloudwatch#ThrottlingException", "message": "Rate exceeded"}
@@ -238,7 +243,7 @@ class Node:
             "cloudwatch.region": "eu-west-1",
             **(settings or {}),
         }
-        flags = [part for key, value in given.items() for part in (f"--{key}", value)]
+        flags = [part for key, value in given.items() if value is not None for part in (f"--{key}", value)]
         began = time.monotonic()
         self.process = subprocess.Popen(
             [KOORDE, "serve", *flags], env={**CLEAN, **(CREDENTIALS if env is None else env)},

@@ -19,6 +19,8 @@ use crate::settings::CloudWatchSettings;
 /// The API's client. It is made with the first call: until then nothing is looked for.
 pub(super) struct Api {
     namespace: String,
+    /// Seconds that CloudWatch keeps as one.
+    resolution: i32,
     way: Way,
     sets: Vec<Vec<SdkDimension>>,
     client: Option<Client>,
@@ -31,6 +33,7 @@ impl Api {
         let set = |set: Vec<Dimension>| set.into_iter().map(dimension).collect();
         Self {
             namespace: settings.namespace.clone(),
+            resolution: if settings.is_fine() { 1 } else { 60 },
             way: Way {
                 region: settings.region.clone(),
                 endpoint: settings.endpoint.clone(),
@@ -68,6 +71,7 @@ impl Api {
             .metric_name(row.name)
             .unit(StandardUnit::from(row.unit))
             .timestamp(DateTime::from_millis(at))
+            .storage_resolution(self.resolution)
             .set_dimensions(Some(self.sets[row.set].clone()))
             .set_values(Some(values))
             .set_counts(Some(counts))
@@ -94,12 +98,17 @@ fn judge(error: &SdkError<PutMetricDataError>) -> Sent {
             .any(|word| code.contains(word));
             if is_of_the_data || status == 413 {
                 Sent::Refused(format!("{code}: {why}"))
+            } else if lost_behind(status) {
+                Sent::Unknown(format!("{code} ({status}): {why}"))
             } else {
                 Sent::Later(format!("{code} ({status}): {why}"))
             }
         }
         // It answered, in words that are not CloudWatch's: a proxy, a throttle before it.
-        SdkError::ResponseError(answer) if !answer.raw().status().is_success() => Sent::Later(why),
+        SdkError::ResponseError(answer) => match answer.raw().status() {
+            status if status.is_success() || lost_behind(status.as_u16()) => Sent::Unknown(why),
+            _ => Sent::Later(why),
+        },
         SdkError::ConstructionFailure(_) => Sent::Later(why),
         SdkError::DispatchFailure(failure) => {
             let failure = failure.as_connector_error();
@@ -111,4 +120,9 @@ fn judge(error: &SdkError<PutMetricDataError>) -> Sent {
         }
         _ => Sent::Unknown(why),
     }
+}
+
+/// Whether somebody on the way says that he has had no answer: CloudWatch may have taken it.
+const fn lost_behind(status: u16) -> bool {
+    matches!(status, 502 | 504)
 }
