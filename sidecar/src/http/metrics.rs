@@ -136,9 +136,14 @@ impl HttpMetrics {
         self.connections.at(listener as usize).get()
     }
 
-    pub(super) fn answered(&self, listener: ListenerName, route: &'static str, status: StatusCode) {
-        let words = [listener.as_str(), route, class(status)];
-        self.requests.of(&words).inc();
+    /// A request is there. It is counted when it is answered, or, dropped before, as aborted.
+    pub(super) const fn asked(&self, listener: ListenerName, route: &'static str) -> Asked<'_> {
+        Asked {
+            requests: &self.requests,
+            listener,
+            route,
+            class: "aborted",
+        }
     }
 
     /// A request to the cache has its response's head.
@@ -151,6 +156,28 @@ impl HttpMetrics {
         self.seconds.at(result as usize).took(duration);
         let words = [known(method), code(status), route];
         self.server_seconds.of(&words).took(duration);
+    }
+}
+
+/// Counts a request when it is dropped.
+pub(super) struct Asked<'a> {
+    requests: &'a Counters,
+    listener: ListenerName,
+    route: &'static str,
+    class: &'static str,
+}
+
+impl Asked<'_> {
+    /// It has an answer.
+    pub(super) fn answered(mut self, status: StatusCode) {
+        self.class = class(status);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let words = [self.listener.as_str(), self.route, self.class];
+        self.requests.of(&words).inc();
     }
 }
 

@@ -167,8 +167,8 @@ impl CloudWatchSettings {
         seconds("cloudwatch.interval", self.interval, 1.0, 600.0)?;
         seconds("cloudwatch.flush", self.flush, 1.0, 3600.0)?;
         // More intervals than this would wait in the room of fewer, and say less than was paid for.
-        let ok = self.flush <= self.interval * MAX_INTERVALS;
-        let rule = "at most 60 times cloudwatch.interval";
+        let ok = self.exporter != Exporter::Api || self.flush <= self.interval * MAX_INTERVALS;
+        let rule = "with api at most 60 times cloudwatch.interval";
         let flush = format!("{:?}", self.flush);
         bound(ok, "cloudwatch.flush", &flush, rule)?;
         seconds("cloudwatch.timeout", self.timeout, 0.1, 60.0)?;
@@ -205,6 +205,30 @@ fn is_name(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_call_has_no_more_intervals_than_wait_one_by_one() {
+        for (exporter, interval, flush, ok) in [
+            (Exporter::Api, 1, 60, true),
+            (Exporter::Api, 1, 61, false),
+            (Exporter::EmfStdout, 1, 300, true),
+        ] {
+            let settings = CloudWatchSettings {
+                exporter,
+                interval: Duration::from_secs(interval),
+                flush: Duration::from_secs(flush),
+                ..CloudWatchSettings::default()
+            };
+            let checked = settings.check();
+            // A build without the SDK refuses `api` for another reason.
+            let is_told = checked
+                .as_ref()
+                .err()
+                .is_none_or(|e| e.contains("cloudwatch."));
+            assert!(is_told && (!ok || checked.is_ok() || cfg!(not(feature = "cloudwatch"))));
+            assert!(ok || checked.is_err(), "{settings:?}");
+        }
+    }
 
     #[test]
     fn an_agent_may_have_a_name() {

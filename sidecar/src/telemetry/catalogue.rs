@@ -32,7 +32,7 @@ const ROUTES: &[&str] = &[
     "/purge",
     "other",
 ];
-const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx"];
+const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
 const CLOSED: &[&str] = &[
     "done",
     "broken",
@@ -52,14 +52,14 @@ const STATUSES: &[&str] = &[
     "500", "502", "503", "504", "other",
 ];
 const DOORS: &[&str] = &["/cache", "path", "forward", "reverse"];
-/// Some of the boundaries of the semantic conventions: with all of them each method, status and route
-/// would cost a scrape of 400 series 17 of them.
-const SEMCONV: &[f64] = &[0.005, 0.05, 0.5, 5.0];
+/// One of the boundaries of the semantic conventions: with all of them each method, status and route
+/// would cost a scrape of 400 series 17 of them. Finer ones are by result.
+const SEMCONV: &[f64] = &[0.5];
 
 catalogue! {
     HTTP_REQUESTS = Metric::counter(
         "koorde_http_requests_total",
-        "Requests by route and class of status",
+        "Requests by route and class of status; aborted: the client left before there was one",
     )
     .by(&[LISTENER, label("route", ROUTES), label("status", CLASSES)])
     .sparse_but(&[

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::{
     cli::{Failure, output},
     settings::{CloudWatchSettings, Exporter},
-    telemetry::cloudwatch::cost::{Bill, Plan, bill, told},
+    telemetry::cloudwatch::cost::{Bill, DASHBOARD, Plan, bill, for_alarms, told},
 };
 
 #[derive(Debug, Args)]
@@ -113,10 +113,13 @@ fn as_table(bills: &[(Plan, Bill)]) -> String {
         return String::new();
     };
     format!(
-        "{}\n\n{} nodes, a look each {} s, a call each {} s; list prices of us-east-1.",
+        "{}\n\n{} nodes, a look each {} s, a call each {} s; list prices of us-east-1.\n\
+         The dashboard is ${:.2} more, the alarms ${:.2} (`koorde cloudwatch dashboard|alarms`).",
         table.trim_fmt(),
         plan.pods,
         plan.interval.as_secs(),
         plan.flush.as_secs(),
+        DASHBOARD,
+        for_alarms(),
     )
 }

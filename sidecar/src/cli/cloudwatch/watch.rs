@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Failure, output},
+    settings::environment,
     telemetry::cloudwatch::watch::{
         Subject,
         alarms::Limits,
@@ -136,11 +137,8 @@ impl Whose {
 
     /// A dashboard says where its metrics are. Only the ways that need no file and no call are looked at.
     fn region(&self) -> Result<String, Failure> {
-        let said = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter();
-        let said = said.filter_map(|name| std::env::var(name).ok());
-        let mut all = self.region.clone().into_iter().chain(said);
-        all.find(|region| !region.is_empty())
-            .ok_or_else(|| Failure::Usage("--region: give one, or set AWS_REGION".to_owned()))
+        let region = self.region.clone().or_else(environment::aws_region);
+        region.ok_or_else(|| Failure::Usage("--region: give one, or set AWS_REGION".to_owned()))
     }
 }
 

@@ -256,21 +256,21 @@ mod tests {
             ledger
                 .take()
                 .iter()
-                .all(|datum| datum.name != "OriginDuration")
+                .all(|datum| datum.name != "PeerDuration")
         );
-        for status in ["2xx", "5xx"] {
-            let series = metrics.origin_seconds.of(&["other", status]);
-            series.took(Duration::from_millis(100));
+        let calls = &metrics.peer_seconds;
+        for code in ["ok", "refused"] {
+            calls.of(&["fetch", code]).took(Duration::from_millis(100));
         }
         let data = ledger.take();
-        let datum = of(&data, "OriginDuration");
+        let datum = of(&data, "PeerDuration");
         assert_eq!((datum.count(), datum.unit()), (2, "Seconds"));
         assert!((datum.sum() / 0.2 - 1.0).abs() < 0.015, "{datum:?}");
         assert!(
             ledger
                 .take()
                 .iter()
-                .all(|datum| datum.name != "OriginDuration")
+                .all(|datum| datum.name != "PeerDuration")
         );
     }
 
