@@ -274,6 +274,7 @@ fn metrics(state: &State, format: Result<Format, Failure>, accept: &Accept) -> A
         Ok(Format::Json) => respond::json(StatusCode::OK, &json::metrics(state)),
         Ok(Format::OpenMetrics) => {
             let body = prometheus::open_metrics(state.book.registry());
+            let body = state.metrics.with_exemplars(body);
             respond::typed(StatusCode::OK, Format::OpenMetrics.content_type(), body)
         }
         Ok(Format::Text) => {
