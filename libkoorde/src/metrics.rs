@@ -81,6 +81,8 @@ metrics! {
     peer_seconds: Distributions = distributions(PEER_RPC_SECONDS);
     origin_requests: Counters = counters(ORIGIN_REQUESTS);
     origin_seconds: Distributions = distributions(ORIGIN_SECONDS);
+    origin_responses: Counters = counters(ORIGIN_RESPONSES);
+    origin_response_seconds: Counters = counters(ORIGIN_RESPONSE_SECONDS);
     origin_inflight: Gauges = gauges(ORIGIN_INFLIGHT);
     origin_errors: Counters = counters(ORIGIN_ERRORS);
     origin_denied: Counters = counters(ORIGIN_DENIED);
@@ -94,7 +96,39 @@ metrics! {
     deadline_exceeded: Counters = counters(DEADLINE_EXCEEDED);
 }
 
+/// A request that will be counted, whatever becomes of it: dropped before it is answered, as one whose
+/// client has left.
+pub(crate) struct Asked<'a> {
+    metrics: &'a Metrics,
+    is_answered: bool,
+}
+
+impl Asked<'_> {
+    /// It has an answer.
+    pub(crate) fn answered(mut self, outcome: Outcome) {
+        self.is_answered = true;
+        self.metrics.answered(outcome);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            let words = [catalogue::ABORTED, Tier::Origin.as_str()];
+            self.metrics.requests.of(&words).inc();
+        }
+    }
+}
+
 impl Metrics {
+    /// A client has asked.
+    pub(crate) const fn asked(&self) -> Asked<'_> {
+        Asked {
+            metrics: self,
+            is_answered: false,
+        }
+    }
+
     /// Counts one answered request.
     pub fn answered(&self, outcome: Outcome) {
         self.requests(outcome.result, outcome.tier).inc();

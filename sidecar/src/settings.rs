@@ -23,7 +23,7 @@ pub mod keys;
 mod load;
 mod process;
 
-pub use cloudwatch::{Agent, CloudWatchSettings, Exporter};
+pub use cloudwatch::{Agent, CloudWatchSettings, Exporter, MAX_INTERVALS};
 pub use error::SettingsError;
 pub use http::{HttpSettings, LookAside, TlsSettings};
 pub use keys::markdown_table;

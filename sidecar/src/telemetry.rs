@@ -17,6 +17,7 @@ use crate::settings::Settings;
 
 pub mod catalogue;
 pub mod cloudwatch;
+pub mod exemplars;
 pub mod format;
 pub mod json;
 pub mod logs;

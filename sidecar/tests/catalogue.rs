@@ -108,6 +108,7 @@ fn dashboard_and_rules_name_only_what_is_in_the_catalogue() {
     for (path, least) in [
         ("helm/koorde/dashboards/koorde.json", 20),
         ("helm/koorde/templates/node/rules.yaml", 10),
+        ("helm/koorde/templates/injector/rules.yaml", 3),
     ] {
         let text = read(path);
         assert!(

@@ -4,11 +4,17 @@
 
 mod support;
 
-use std::{collections::BTreeSet, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use http::{Method, StatusCode};
 use koorde_sidecar::telemetry::catalogue;
-use libkoorde::metrics::describe::Words;
+use libkoorde::{
+    config::{RouteConfig, UpstreamConfig},
+    metrics::describe::Words,
+};
 use support::{Client, Origin, cache, encode, settings, start};
 
 /// Series that a scrape may have.
@@ -18,9 +24,32 @@ const BYTES: usize = 64 << 10;
 
 #[tokio::test]
 async fn a_busy_node_has_no_more_than_four_hundred_series_all_of_them_in_the_catalogue() {
+    scrape(0).await;
+}
+
+#[tokio::test]
+async fn a_busy_node_with_twenty_upstreams_has_no_more_than_four_hundred_series() {
+    scrape(20).await;
+}
+
+/// Scrapes a busy node that has so many upstreams, all of them in use.
+async fn scrape(upstreams: usize) {
     let (origin, client) = (Origin::start().await, Client::default());
-    let app = start(settings()).await;
-    let mut second = settings();
+    let mut first = settings();
+    for n in 0..upstreams {
+        let upstream = UpstreamConfig {
+            servers: vec![format!("http://{}", origin.address)],
+            ..UpstreamConfig::default()
+        };
+        first.upstreams.insert(format!("upstream-{n}"), upstream);
+        first.routes.push(RouteConfig {
+            prefix: format!("/of/{n}/"),
+            upstream: Some(format!("upstream-{n}")),
+            ..RouteConfig::default()
+        });
+    }
+    let app = start(first.clone()).await;
+    let mut second = first;
     second.node.name = "node-b".into();
     second.ring.seeds = vec![app.addresses().peer.to_string()];
     let other = start(second).await;
@@ -35,6 +64,12 @@ async fn a_busy_node_has_no_more_than_four_hundred_series_all_of_them_in_the_cat
     for n in 0..40 {
         let url = cache(&app, &origin.url(&format!("/{}", n % 20)));
         assert_eq!(client.get(&url).await.status, StatusCode::OK);
+    }
+    for n in 0..upstreams {
+        for page in 0..4 {
+            let url = cache(&app, &origin.url(&format!("/of/{n}/{page}")));
+            assert_eq!(client.get(&url).await.status, StatusCode::OK);
+        }
     }
     let url = cache(&app, &origin.url("/1"));
     client.send(Method::HEAD, &url, &[]).await;
@@ -76,13 +111,75 @@ async fn a_busy_node_has_no_more_than_four_hundred_series_all_of_them_in_the_cat
             ""
         },
     );
-    assert!(samples.len() <= SERIES, "{} series", samples.len());
+    assert!(
+        samples.len() <= SERIES,
+        "{} series: {:?}",
+        samples.len(),
+        by_family(&samples)
+    );
     assert!(text.len() <= BYTES, "{} bytes", text.len());
     let unknown: BTreeSet<String> = samples.iter().filter_map(|line| unknown(line)).collect();
     assert_eq!(unknown, BTreeSet::new());
+    let of_upstreams = |line: &&&str| line.contains("upstream=\"upstream-");
+    assert_eq!(
+        upstreams > 0,
+        samples.iter().any(|line| of_upstreams(&line))
+    );
     for app in [other, app] {
         app.shutdown().await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_before_the_head_is_counted_as_aborted() {
+    let (origin, client) = (Origin::start().await, Client::default());
+    let app = start(settings()).await;
+    let admin = format!("http://{}/metrics/prometheus", app.addresses().admin);
+    let url = cache(&app, &origin.url("/slow"));
+    let bypassed = cache(&app, &origin.url("/slow/post"));
+    let asks = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let get = client.get(&url);
+            let post = client.send(Method::POST, &bypassed, &[]);
+            tokio::join!(get, post);
+        }
+    });
+    origin.asked(2).await;
+    asks.abort();
+    let of = |text: &str, start: &str, with: &str| -> f64 {
+        let lines = text
+            .lines()
+            .filter(|l| l.starts_with(start) && l.contains(with));
+        let numbers = lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        numbers.sum()
+    };
+    let counted = async {
+        loop {
+            let text = client.get(&admin).await.body;
+            let doors = of(&text, "koorde_http_requests_total", "status=\"aborted\"");
+            let cache = of(&text, "koorde_cache_requests_total", "result=\"aborted\"");
+            if (doors, cache) == (2.0, 2.0) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    let counted = tokio::time::timeout(support::SOON, counted).await;
+    assert!(counted.is_ok(), "{}", client.get(&admin).await.body);
+    origin.go.add_permits(2);
+    app.shutdown().await;
+}
+
+/// Series of each family, for whoever has to find out which are too many.
+fn by_family(samples: &[&str]) -> BTreeMap<String, usize> {
+    let mut families = BTreeMap::new();
+    for line in samples {
+        let name = line.split(['{', ' ']).next().unwrap_or_default();
+        let family = catalogue::find(name).map_or(name, |metric| metric.name);
+        *families.entry(family.to_owned()).or_default() += 1;
+    }
+    families
 }
 
 /// What of a sample is not in the catalogue.

@@ -104,6 +104,15 @@ async fn a_clients_trace_goes_on_at_the_origin_and_its_spans_are_flushed_at_the_
     assert_eq!(sent[..36], traceparent[..36], "the trace is the same");
     assert_ne!(sent[36..52], traceparent[36..52], "the span is another");
     client.get(&cache(&app, &origin.url("/not-sampled"))).await;
+    let metrics = format!(
+        "http://{}/metrics?format=openmetrics",
+        app.addresses().admin
+    );
+    let scraped = client.get(&metrics).await.body;
+    // Two misses; only the one whose trace is kept leads anywhere.
+    let exemplars: Vec<&str> = scraped.lines().filter(|l| l.contains(" # {")).collect();
+    assert_eq!(exemplars.len(), 1, "{exemplars:?}");
+    assert!(exemplars[0].contains("result=\"miss\"") && exemplars[0].contains(TRACE));
     app.shutdown().await;
 
     let received = received.lock().expect("no test panics in here").clone();

@@ -104,6 +104,17 @@ class Moto:
         self.process.wait(10)
 
 
+def with_moments(tree):
+    """Moments are numbers in JSON and have a kind of their own in CBOR; what is null is left out."""
+    if isinstance(tree, list):
+        return [with_moments(part) for part in tree]
+    if not isinstance(tree, dict):
+        return tree
+    moment = lambda value: datetime.datetime.fromtimestamp(value, datetime.UTC)  # noqa: E731
+    is_moment = lambda key: key.endswith(("Timestamp", "LastModified"))  # noqa: E731
+    return {k: moment(v) if is_moment(k) else with_moments(v) for k, v in tree.items() if v is not None}
+
+
 class Wire:
     """What nodes call: decodes the SDK's CBOR, records it, hands it on to moto; throttles, goes away, comes back."""
 
@@ -111,6 +122,8 @@ class Wire:
         self.moto, self.port = moto, free_port()
         self.accepted, self.throttled, self.gzipped = [], 0, 0
         self.throttles, self.lock, self.server = False, threading.Lock(), None
+        self.calls, self.composites, self.denied = [], {}, set()
+        self.gateway, self.lost = None, 0
         self.up()
 
     @property
@@ -147,21 +160,55 @@ class Wire:
         self.server.server_close()
 
     def answer(self, path, fields, body):
-        assert path == "/service/GraniteServiceVersion20100801/operation/PutMetricData", path
+        before, operation = path.rsplit("/", 1)
+        assert before == "/service/GraniteServiceVersion20100801/operation", path
         is_gzip = fields.get("Content-Encoding", fields.get("content-encoding")) == "gzip"
         tree = cbor2.loads(gzip.decompress(body) if is_gzip else body)
         kind = [("Content-Type", "application/cbor"), ("smithy-protocol", "rpc-v2-cbor")]
+        if self.gateway:
+            # Somebody between: CloudWatch has it, and its answer was lost.
+            self.lost += 1
+            return self.gateway, [("Content-Type", "text/html")], b"<h1>Bad gateway</h1>"
         if self.throttles:
             self.throttled += 1
             error = {"__type": "com.amazonaws.cloudwatch#ThrottlingException", "message": "Rate exceeded"}
             return 400, kind, cbor2.dumps(error)
         assert "AWS4-HMAC-SHA256 Credential=test/" in fields.get("authorization", fields.get("Authorization", ""))
+        if operation != "PutMetricData":
+            status, answer = self.watch(operation, tree)
+            return status, kind, cbor2.dumps(answer, timezone=datetime.UTC, datetime_as_timestamp=True)
         status, answer = self.moto.call("PutMetricData", tree)
         assert status == 200, answer
         with self.lock:
             self.gzipped += is_gzip
             self.accepted.append((len(body), tree))
         return 200, kind, cbor2.dumps({})
+
+    def watch(self, operation, tree):
+        """Calls about dashboards and alarms. moto has no PutCompositeAlarm: alarms of alarms are kept here."""
+        with self.lock:
+            self.calls.append((operation, tree))
+        if operation in self.denied:
+            return 403, {"__type": "com.amazonaws.cloudwatch#AccessDenied", "message": f"not allowed: {operation}"}
+        if operation == "PutCompositeAlarm":
+            self.composites[tree["AlarmName"]] = tree
+            return 200, {}
+        if operation == "DeleteAlarms":
+            composites = [name for name in tree["AlarmNames"] if name in self.composites]
+            # As the API has it: one a call, and none that another one names.
+            others = [c for c in self.composites.values() if c["AlarmName"] not in composites]
+            named = [n for n in tree["AlarmNames"] for o in others if f'"{n}"' in o["AlarmRule"] or n == o.get("ActionsSuppressor")]
+            if len(composites) > 1 or named:
+                return 400, {"__type": "com.amazonaws.cloudwatch#ValidationError", "message": f"{composites} {named}"}
+            for name in composites:
+                del self.composites[name]
+            tree = {"AlarmNames": [name for name in tree["AlarmNames"] if name not in composites]}
+            if not tree["AlarmNames"]:
+                return 200, {}
+        status, answer = self.moto.call(operation, tree)
+        if operation == "DescribeAlarms" and status == 200:
+            answer["CompositeAlarms"] = [c for name, c in self.composites.items() if name in tree["AlarmNames"]]
+        return status, with_moments(answer)
 
     def data(self, name):
         """Every datum of a metric that was accepted."""
@@ -196,7 +243,7 @@ class Node:
             "cloudwatch.region": "eu-west-1",
             **(settings or {}),
         }
-        flags = [part for key, value in given.items() for part in (f"--{key}", value)]
+        flags = [part for key, value in given.items() if value is not None for part in (f"--{key}", value)]
         began = time.monotonic()
         self.process = subprocess.Popen(
             [KOORDE, "serve", *flags], env={**CLEAN, **(CREDENTIALS if env is None else env)},

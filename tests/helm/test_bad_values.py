@@ -113,6 +113,11 @@ RELATIONS = [
         "metrics.serviceMonitor.enabled and metrics.podMonitor.enabled: every node would be scraped twice",
     ),
     (
+        {"cloudwatch": {"apply": {"enabled": True}}},
+        "cloudwatch.apply.enabled needs config.cloudwatch.exporter: without it there is nothing to show, and the alarm "
+        "Silent is raised for ever",
+    ),
+    (
         {"bench": {"enabled": True}},
         "bench.enabled needs bench.origin: a URL that the nodes may fetch, with {} for the number of the item, such "
         "as http://origin.example/{}",

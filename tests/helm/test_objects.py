@@ -1,6 +1,9 @@
 """What the objects say: each test is a promise of the chart."""
 
 import ipaddress
+import json
+import os
+import subprocess
 
 import yaml
 
@@ -292,6 +295,56 @@ def test_the_bench_is_another_job_when_its_values_change():
     assert job() == job() != job(requests=7)
 
 
+# CloudWatch.
+
+
+def test_two_releases_are_two_clusters_in_cloudwatch_and_the_one_that_was_named_stays():
+    told = {"config": {"cloudwatch": {"exporter": "api"}}}
+    assert chart.config(rendered(told))["cloudwatch"] == {"exporter": "api", "cluster": "web/koorde"}
+    assert chart.config(rendered(told, name="other"))["cloudwatch"]["cluster"] == "web/other-koorde"
+    assert chart.config(documents("cloudwatch-agent"))["cloudwatch"]["cluster"] == "shop"
+    # Who tells it nothing is not restarted for it.
+    assert "cloudwatch" not in chart.config(documents())
+
+
+def test_a_job_puts_dashboard_and_alarms_after_each_install_and_upgrade_under_its_own_account():
+    all_of_them = documents("cloudwatch")
+    job = find(all_of_them, "Job", "koorde-cloudwatch")
+    annotations = job["metadata"]["annotations"]
+    assert annotations["helm.sh/hook"] == "post-install,post-upgrade"
+    assert "before-hook-creation" in annotations["helm.sh/hook-delete-policy"]
+    spec = job["spec"]["template"]["spec"]
+    account = find(all_of_them, "ServiceAccount", "koorde-cloudwatch")
+    assert spec["serviceAccountName"] == account["metadata"]["name"]
+    assert account["metadata"]["annotations"] == {"eks.amazonaws.com/role-arn": "arn:aws:iam::111122223333:role/koorde-watch"}
+    # It is there before the hook is.
+    assert "helm.sh/hook" not in account["metadata"]["annotations"]
+    assert account["automountServiceAccountToken"] is spec["automountServiceAccountToken"] is False
+    assert find(all_of_them, "StatefulSet")["spec"]["template"]["spec"]["serviceAccountName"] == "koorde"
+    whose = ["--cluster", "web/koorde", "--namespace", "Koorde", "--apply", "--region", "eu-west-1"]
+    assert {c["name"]: c["args"] for c in spec["containers"]} == {
+        "alarms": ["cloudwatch", "alarms", *whose, "--latency", "1", "--hit-ratio", "10", "--memory", "536870912B",
+                   "--sns", "arn:aws:sns:eu-west-1:111122223333:oncall"],
+        "dashboard": ["cloudwatch", "dashboard", *whose],
+    }
+
+
+def test_the_binary_takes_the_jobs_arguments():
+    for ci in ("cloudwatch", "cloudwatch-agent"):
+        job = find(documents(ci), "Job", "koorde-cloudwatch")
+        for container in job["spec"]["template"]["spec"]["containers"]:
+            arguments = [a for a in container["args"] if a != "--apply"]
+            env = {"PATH": os.environ["PATH"], "AWS_REGION": "eu-west-1"}
+            done = subprocess.run([chart.KOORDE, *arguments], env=env, capture_output=True, text=True, timeout=60)
+            assert done.returncode == 0 and json.loads(done.stdout), done.stderr
+
+
+def test_the_job_may_have_an_account_that_is_there_already():
+    all_of_them = documents("cloudwatch-agent")
+    assert find(all_of_them, "Job", "koorde-cloudwatch")["spec"]["template"]["spec"]["serviceAccountName"] == "deployer"
+    assert {d["metadata"]["name"] for d in all_of_them if d["kind"] == "ServiceAccount"} == {"koorde"}
+
+
 # Network policies, evaluated.
 
 POD = {"namespace": "web", "labels": labels()}
@@ -378,6 +431,17 @@ def test_origins_in_the_cluster_are_reached_on_their_own_port_once_they_are_allo
     app = {"namespace": "shop", "labels": {"app": "api"}}
     assert lets("everything", "Egress", app, 8123) and lets("monitoring", "Egress", app, 4318)
     assert not lets("default", "Egress", app, 8123)
+
+
+def test_cloudwatch_and_its_agent_are_reached():
+    agent = {"namespace": "amazon-cloudwatch", "labels": {"app": "agent"}}
+    for other in (agent, "10.0.3.7"):
+        assert lets("cloudwatch-agent", "Egress", other, 25888, "UDP"), other
+        assert not lets("cloudwatch-agent", "Egress", other, 25888, "TCP"), other
+        assert not lets("default", "Egress", other, 25888, "UDP"), other
+    assert not lets("cloudwatch-agent", "Egress", "169.254.169.254", 25888, "UDP")
+    # The API, though origins have other ports.
+    assert lets("cloudwatch", "Egress", "203.0.113.9", 443) and not lets("cloudwatch", "Egress", "203.0.113.9", 80)
 
 
 def test_the_notes_say_what_to_do_next():

@@ -30,7 +30,32 @@
 {{- $_ := set $store "capacity" (printf "%dB" (div $limit 2)) -}}
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
+{{- if include "koorde.cloudwatch.exporter" . -}}
+{{- $cloudwatch := deepCopy $config.cloudwatch -}}
+{{- $_ := set $cloudwatch "cluster" (include "koorde.cloudwatch.cluster" .) -}}
+{{- $_ := set $config "cloudwatch" $cloudwatch -}}
+{{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* How metrics get to CloudWatch; nothing if they do not. */}}
+{{- define "koorde.cloudwatch.exporter" -}}
+{{- $exporter := (.Values.config.cloudwatch | default dict).exporter | default "none" -}}
+{{- if ne $exporter "none" -}}{{- $exporter -}}{{- end -}}
+{{- end -}}
+
+{{/* The dimension `Cluster`: two releases in one account and region are two clusters. */}}
+{{- define "koorde.cloudwatch.cluster" -}}
+{{- (.Values.config.cloudwatch | default dict).cluster | default (printf "%s/%s" .Release.Namespace (include "koorde.fullname" .)) -}}
+{{- end -}}
+
+{{- define "koorde.cloudwatch.serviceAccount" -}}
+{{- $account := .Values.cloudwatch.apply.serviceAccount -}}
+{{- if $account.create -}}
+{{- default (printf "%s-cloudwatch" (include "koorde.fullname" .)) $account.name -}}
+{{- else -}}
+{{- default "default" $account.name -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Seconds that an orderly end takes at most, and ten more for the runtime. */}}
@@ -65,6 +90,9 @@
 {{- $urls := list -}}
 {{- range .Values.config.upstreams -}}{{- $urls = concat $urls (.servers | default list) -}}{{- end -}}
 {{- with .Values.config.telemetry -}}{{- with .otlp_endpoint -}}{{- $urls = append $urls . -}}{{- end -}}{{- end -}}
+{{- if eq (include "koorde.cloudwatch.exporter" .) "api" -}}
+{{- $urls = append $urls (.Values.config.cloudwatch.endpoint | default "https://monitoring:443") -}}
+{{- end -}}
 {{- range $urls -}}
 {{- $port := regexFind ":[0-9]+/?$" . | trimPrefix ":" | trimSuffix "/" -}}
 {{- if $port -}}{{- $ports = append $ports (int $port) -}}{{- end -}}
@@ -77,7 +105,8 @@
 {{- define "koorde.reachesInwards" -}}
 {{- $egress := .Values.config.egress | default dict -}}
 {{- $telemetry := .Values.config.telemetry | default dict -}}
-{{- if or $egress.allow .Values.config.upstreams $telemetry.otlp_endpoint -}}yes{{- end -}}
+{{- $cloudwatch := .Values.config.cloudwatch | default dict -}}
+{{- if or $egress.allow .Values.config.upstreams $telemetry.otlp_endpoint $cloudwatch.endpoint -}}yes{{- end -}}
 {{- end -}}
 
 {{/* What the HTTP listener speaks. */}}

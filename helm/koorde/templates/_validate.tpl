@@ -95,6 +95,9 @@ they are, and what to do. Whoever renders the configuration calls it.
 {{- if and $v.bench.enabled (not $v.bench.origin) -}}
 {{- fail "bench.enabled needs bench.origin: a URL that the nodes may fetch, with {} for the number of the item, such as http://origin.example/{}" -}}
 {{- end -}}
+{{- if and $v.cloudwatch.apply.enabled (not (include "koorde.cloudwatch.exporter" .)) -}}
+{{- fail "cloudwatch.apply.enabled needs config.cloudwatch.exporter: without it there is nothing to show, and the alarm Silent is raised for ever" -}}
+{{- end -}}
 {{- if and (or $v.bench.enabled $v.tests.url) $v.tls.existingSecret -}}
 {{- fail (printf "%s speaks to the nodes in clear, and tls.existingSecret = %s makes them speak TLS only" ($v.bench.enabled | ternary "bench.enabled" "tests.url") $v.tls.existingSecret) -}}
 {{- end -}}
@@ -103,7 +106,7 @@ they are, and what to do. Whoever renders the configuration calls it.
 {{- if not $v.injector.enabled -}}
 {{- fail "ring.enabled = false and injector.enabled = false: there would be no cache at all" -}}
 {{- end -}}
-{{- range $key, $is := dict "autoscaling.enabled" $v.autoscaling.enabled "loadBalancer.enabled" $v.loadBalancer.enabled "ingress.enabled" $v.ingress.enabled "grpcService.enabled" $v.grpcService.enabled "bench.enabled" $v.bench.enabled -}}
+{{- range $key, $is := dict "autoscaling.enabled" $v.autoscaling.enabled "loadBalancer.enabled" $v.loadBalancer.enabled "ingress.enabled" $v.ingress.enabled "grpcService.enabled" $v.grpcService.enabled "bench.enabled" $v.bench.enabled "cloudwatch.apply.enabled" $v.cloudwatch.apply.enabled -}}
 {{- if $is -}}
 {{- fail (printf "%s is for the ring's own nodes, and ring.enabled = false" $key) -}}
 {{- end -}}

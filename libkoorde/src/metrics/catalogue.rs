@@ -12,23 +12,27 @@ pub const SECONDS: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
     1.0, 2.5, 5.0, 10.0,
 ];
-/// Ages: a minute to a month.
-const AGES: &[f64] = &[
-    1.0,
-    10.0,
-    60.0,
-    600.0,
-    3_600.0,
-    21_600.0,
-    86_400.0,
-    604_800.0,
-    2_592_000.0,
-];
+/// Ages: a second to a week.
+const AGES: &[f64] = &[1.0, 10.0, 60.0, 600.0, 3_600.0, 86_400.0, 604_800.0];
+/// Durations of calls to peers: tens of microseconds within a host, a millisecond between zones.
+const PEER: &[f64] = &[0.000_1, 0.000_5, 0.002_5, 0.01, 0.1, 1.0];
 /// Durations of what is no request: a scrape has a bound of 400 series.
-const COARSE: &[f64] = &[0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 5.0];
+const COARSE: &[f64] = &[0.001, 0.01, 0.1, 0.5, 2.5];
 const HOPS: &[f64] = &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 12.0, 16.0];
 
 const RESULT: &[&str] = &["hit", "stale", "validated", "miss", "bypass", "error"];
+/// Those, and that of requests whose clients left before there was a response.
+const RESULT_OR_ABORTED: &[&str] = &[
+    "hit",
+    "stale",
+    "validated",
+    "miss",
+    "bypass",
+    "error",
+    ABORTED,
+];
+/// See [`RESULT_OR_ABORTED`].
+pub(super) const ABORTED: &str = "aborted";
 const TIER: &[&str] = &["local", "hot", "peer", "origin"];
 const DENIED: &[&str] = &[
     "metadata",
@@ -52,9 +56,11 @@ pub const BY_RESULT: &[Label] = &[label("result", RESULT)];
 catalogue! {
     CACHE_REQUESTS = Metric::counter(
         "koorde_cache_requests_total",
-        "Requests of clients by result and by where it was found",
+        "Requests of clients by result and by where it was found; aborted: the client left before",
     )
-    .by(&[label("result", RESULT), label("tier", TIER)])
+    .by(&[label("result", RESULT_OR_ABORTED), label("tier", TIER)])
+    // Most of the rest cannot be: nothing is missed at a peer.
+    .sparse_but(&[("tier", "local"), ("tier", "origin")])
     .told(&[
         sum("Requests", &[]),
         sum("Hits", &[("result", "hit")]),
@@ -82,8 +88,11 @@ catalogue! {
         "Current age of stored responses at their hits",
         AGES,
     );
-    CACHE_FILLS = Metric::counter("koorde_cache_fills_total", "Fills by how they ended")
-        .by(&[label("outcome", &["stored", "passed", "freshened", "aborted", "error"])]);
+    CACHE_FILLS = Metric::counter(
+        "koorde_cache_fills_total",
+        "Fills by how they ended; passed: not kept for another reason, such as an edge's",
+    )
+        .by(&[label("outcome", &["stored", "uncacheable", "too_large", "passed", "freshened", "aborted", "error"])]);
     CACHE_FILLS_INFLIGHT = Metric::gauge("koorde_cache_fills_inflight", "Fills under way");
     CACHE_STORES = Metric::counter("koorde_cache_stores_total", "Responses put into the store");
     CACHE_EVICTIONS = Metric::counter(
@@ -120,7 +129,9 @@ catalogue! {
         "koorde_look_aside_leases_total",
         "Leases of fills to clients by what became of them",
     )
-    .by(&[label("kind", &["granted", "put", "failed", "given_back", "expired"])]);
+    .by(&[label("kind", &["granted", "put", "failed", "given_back", "expired"])])
+    // Most clusters have no such clients.
+    .sparse_but(&[]);
     RING_STATE = Metric::gauge("koorde_ring_state", "1 for what this node is in its ring")
         .by(&[label("state", &["alone", "joining", "active", "leaving", "left"])]);
     RING_MEMBERS = Metric::gauge("koorde_ring_members", "Members known, this node among them")
@@ -181,7 +192,7 @@ catalogue! {
     PEER_RPC_SECONDS = Metric::histogram(
         "koorde_peer_rpc_duration_seconds",
         "Calls to peers, to the head of the answer",
-        SECONDS,
+        PEER,
     )
     .by(&[
         label("method", &["fetch", "sync", "invalidate", "lease"]),
@@ -195,8 +206,16 @@ catalogue! {
         "To the head of an origin's response",
         SECONDS,
     )
-    .by(&[UPSTREAM, label("status_class", &["2xx", "3xx", "4xx", "5xx"])])
     .told(&[seen("OriginDuration", Statistic::P99)]);
+    // Buckets of each upstream would be more than a scrape may have: with both of these there is a mean.
+    ORIGIN_RESPONSES = Metric::counter("koorde_origin_responses_total", "Responses of origins")
+        .by(&[UPSTREAM, label("status_class", &["2xx", "3xx", "4xx", "5xx"])])
+        .sparse_but(&[("upstream", "other")]);
+    ORIGIN_RESPONSE_SECONDS = Metric::counter(
+        "koorde_origin_response_seconds_total",
+        "Time to the heads of origins' responses, all together",
+    )
+    .by(&[UPSTREAM]);
     ORIGIN_INFLIGHT = Metric::gauge(
         "koorde_origin_inflight",
         "Requests at origins, until the head of the response",
@@ -204,6 +223,7 @@ catalogue! {
     .by(&[UPSTREAM]);
     ORIGIN_ERRORS = Metric::counter("koorde_origin_errors_total", "Failures of origins by type")
         .by(&[UPSTREAM, label("error_type", &["connect", "timeout", "broken", "denied"])])
+        .sparse_but(&[("upstream", "other")])
         .told(&[sum(
             "OriginErrors",
             &[("error_type", "connect"), ("error_type", "timeout"), ("error_type", "broken")],
@@ -213,7 +233,7 @@ catalogue! {
         "Refusals of the egress guard by reason",
     )
     .by(&[label("reason", DENIED)])
-    .sparse();
+    .sparse_but(&[]);
     ORIGIN_WAITING = Metric::gauge(
         "koorde_origin_waiting",
         "Requests that wait for an origin's limits",
@@ -262,7 +282,9 @@ mod tests {
 
     #[test]
     fn the_words_are_those_of_the_enums() {
-        assert!(CacheResult::ALL.map(CacheResult::as_str).iter().eq(RESULT));
+        let results = CacheResult::ALL.map(CacheResult::as_str);
+        assert!(results.iter().eq(RESULT));
+        assert_eq!(RESULT_OR_ABORTED, [&results[..], &[ABORTED]].concat());
         assert!(Tier::ALL.map(Tier::as_str).iter().eq(TIER));
     }
 }

@@ -191,11 +191,16 @@ impl Gauges {
     }
 }
 
+fn shows(metric: &Metric, labels: &[(&'static str, Word)]) -> bool {
+    let labels: Vec<(&str, &str)> = labels.iter().map(|(name, word)| (*name, &**word)).collect();
+    metric.shows(&labels)
+}
+
 impl EncodeMetric for Counters {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
         for (labels, count) in self.0.each() {
             let value = count.get();
-            if self.0.metric.sparse && value == 0 {
+            if value == 0 && !shows(self.0.metric, labels) {
                 continue;
             }
             if labels.is_empty() {

@@ -14,8 +14,9 @@ pub struct Metric {
     /// What it says, in a sentence without a full stop.
     pub help: &'static str,
     /// Whether a series is there only from its first count on: where combinations are many and most
-    /// never happen.
-    pub sparse: bool,
+    /// never happen. Those that these words select are there from the start, at 0: an alert on one that
+    /// comes into being with its first count does not see that count grow.
+    pub sparse: Option<Selection>,
     /// What CloudWatch is told of it; nothing is there that nobody looks at, as each costs money.
     pub cloudwatch: &'static [Published],
 }
@@ -100,15 +101,28 @@ pub struct Published {
     pub name: &'static str,
     /// What to look at there; the others mean less, or nothing.
     pub statistic: Statistic,
-    /// Words of labels, one of which a series must have; without any, all series.
-    pub of: &'static [(&'static str, &'static str)],
+    /// Of which series; without any words, of all.
+    pub of: Selection,
+}
+
+/// Words of labels. A series is selected if it has, of each label that is named, one of its words.
+pub type Selection = &'static [(&'static str, &'static str)];
+
+/// Whether a series with these labels is selected; without any words, all are.
+#[must_use]
+pub fn selects(words: Selection, labels: &[(&str, &str)]) -> bool {
+    let has = |name: &str| {
+        let of_it = labels.iter().filter(|(label, _)| *label == name);
+        of_it.into_iter().any(|word| words.contains(word))
+    };
+    words.iter().all(|(name, _)| has(name))
 }
 
 impl Published {
     /// Whether a series with these labels belongs to it.
     #[must_use]
     pub fn takes(&self, labels: &[(&str, &str)]) -> bool {
-        self.of.is_empty() || self.of.iter().any(|word| labels.contains(word))
+        selects(self.of, labels)
     }
 }
 
@@ -170,7 +184,7 @@ impl Metric {
             unit: unit_of(name.as_bytes()),
             labels: &[],
             help,
-            sparse: false,
+            sparse: None,
             cloudwatch: &[],
         }
     }
@@ -181,11 +195,18 @@ impl Metric {
         Self { labels, ..self }
     }
 
-    /// Without the series of what has never happened.
+    /// Without the series of what has never happened, but for those that are selected.
     #[must_use]
-    pub const fn sparse(self) -> Self {
-        let sparse = true;
+    pub const fn sparse_but(self, always: Selection) -> Self {
+        let sparse = Some(always);
         Self { sparse, ..self }
+    }
+
+    /// Whether a series is shown before its first count.
+    #[must_use]
+    pub fn shows(&self, labels: &[(&str, &str)]) -> bool {
+        self.sparse
+            .is_none_or(|always| !always.is_empty() && selects(always, labels))
     }
 
     /// CloudWatch is told this of it.
@@ -258,7 +279,7 @@ pub const fn label(name: &'static str, words: &'static [&'static str]) -> Label 
 
 /// Told as a sum.
 #[must_use]
-pub const fn sum(name: &'static str, of: &'static [(&'static str, &'static str)]) -> Published {
+pub const fn sum(name: &'static str, of: Selection) -> Published {
     let statistic = Statistic::Sum;
     Published {
         name,
@@ -289,4 +310,27 @@ macro_rules! catalogue {
         /// All of them, in the order of documents.
         pub static ALL: &[&$crate::metrics::describe::Metric] = &[$(&$name),*];
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_must_have_a_word_of_each_label_that_is_named() {
+        let some = sum(
+            "X",
+            &[("status", "5xx"), ("route", "path"), ("route", "/cache")],
+        );
+        for (status, route, takes) in [
+            ("5xx", "path", true),
+            ("5xx", "/cache", true),
+            ("5xx", "/readyz", false),
+            ("2xx", "path", false),
+        ] {
+            let labels = [("listener", "http"), ("route", route), ("status", status)];
+            assert_eq!(some.takes(&labels), takes, "{labels:?}");
+        }
+        assert!(!some.takes(&[("status", "5xx")]) && sum("X", &[]).takes(&[]));
+    }
 }

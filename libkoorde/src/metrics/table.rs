@@ -80,11 +80,24 @@ fn words(words: Words, upstreams: &[String]) -> Vec<Word> {
         Words::Upstreams => {
             let named = upstreams
                 .iter()
+                // Two series of one name would have the whole scrape refused.
+                .filter(|name| *name != OTHER)
                 .take(MAX_UPSTREAMS)
                 .cloned()
                 .map(Word::from);
             named.chain([OTHER.into()]).collect()
         }
         Words::Fixed => vec![Word::default()],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_that_is_called_other_has_no_second_series_of_that_name() {
+        let upstreams = ["api", OTHER, "files"].map(str::to_owned);
+        assert_eq!(words(Words::Upstreams, &upstreams), ["api", "files", OTHER]);
     }
 }

@@ -77,6 +77,8 @@ impl Inner {
                 return Ok(self.near_answer(&request.method, &fresh));
             }
         }
+        // A forwarded request is counted where the client asked, so that sums over nodes are right.
+        let asked = (hop == Hop::Client).then(|| self.metrics.asked());
         let answer = match self.sliced(&mut request, hop, timeout).await {
             Some(answer) => answer,
             None => self.answer(request, hop, timeout).await,
@@ -89,9 +91,8 @@ impl Inner {
                 collapsed: false,
             },
         };
-        // A forwarded request is counted where the client asked, so that sums over nodes are right.
-        if hop == Hop::Client {
-            self.metrics.answered(outcome);
+        if let Some(asked) = asked {
+            asked.answered(outcome);
             if let Err(error) = &answer {
                 self.metrics.failed(error);
             }

@@ -304,14 +304,20 @@ impl Fill {
         })));
         if self.is_lent && storable.is_none() {
             // Who put it has it already, and nobody else may.
-            count(&self.node.metrics.fills, "passed");
+            count(&self.node.metrics.fills, "uncacheable");
             let own = BodyError::Cut("it is another's alone".to_owned());
             return self.relay().end(Err(own));
         }
         let (ended, kept) = Intake::new(self, keeps, limit)
             .pour(Source::Origin(body))
             .await;
-        self.finish(ended, storable.filter(|_| kept), &self.node.store, None);
+        let kept = match storable {
+            None => Err("uncacheable"),
+            Some(_) if limit == 0 => Err("passed"),
+            Some(_) if !kept => Err("too_large"),
+            Some(head) => Ok(head),
+        };
+        self.finish(ended, kept, &self.node.store, None);
     }
 
     /// Remembers what the next requests should know before they wait. Only what many waited for
@@ -346,17 +352,18 @@ impl Fill {
     }
 
     /// After the last chunk: stores the whole, then ends the body, in this order, so that whoever
-    /// has read it to the end finds it in the store. A hot copy is reused `until` then.
+    /// has read it to the end finds it in the store; or counts why not. A hot copy is reused `until`
+    /// then.
     pub(crate) fn finish(
         &self,
         ended: Result<(), BodyError>,
-        kept: Option<StoredHead>,
+        kept: Result<StoredHead, &'static str>,
         store: &Store,
         until: Option<Instant>,
     ) {
         let fills = &self.node.metrics.fills;
         match (&ended, kept) {
-            (Ok(()), Some(head)) => {
+            (Ok(()), Ok(head)) => {
                 let born = self.flight.born;
                 let mut stored = Stored::compact(head, &self.relay().chunks(), born);
                 stored.until = until;
@@ -369,7 +376,7 @@ impl Fill {
                 }
                 count(fills, if kept { "stored" } else { "passed" });
             }
-            (Ok(()), None) => count(fills, "passed"),
+            (Ok(()), Err(why)) => count(fills, why),
             (Err(_), _) => count(fills, "aborted"),
         }
         self.relay().end(ended);

@@ -279,6 +279,7 @@ impl Fill {
             &self.node.hot
         };
         let until = (!ours).then(|| started + self.node.config.store.hot_lease);
-        self.finish(ended, shared.filter(|_| kept), store, until);
+        let kept = shared.filter(|_| kept).ok_or("passed");
+        self.finish(ended, kept, store, until);
     }
 }

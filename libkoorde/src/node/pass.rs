@@ -29,6 +29,7 @@ impl Inner {
         request: Request,
         body: RequestBody,
     ) -> Result<Answer, FetchError> {
+        let asked = self.metrics.asked();
         let answer = if invalidation::is_safe(&request.method) {
             self.ask_origin_alone(request, body).await
         } else {
@@ -44,7 +45,7 @@ impl Inner {
         let result = answer
             .as_ref()
             .map_or(CacheResult::Error, |answer| answer.outcome.result);
-        self.metrics.answered(Outcome {
+        asked.answered(Outcome {
             result,
             tier: Tier::Origin,
             collapsed: false,

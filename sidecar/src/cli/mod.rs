@@ -83,7 +83,7 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Show every metric that a node has
     Metrics(metrics::MetricsArgs),
-    /// Tell what CloudWatch will cost
+    /// CloudWatch: its bill before it comes, a dashboard, alarms
     #[command(name = "cloudwatch")]
     CloudWatch(cloudwatch::CloudWatchArgs),
 }
@@ -99,7 +99,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Injector(args) => return injector::run(args).await,
         Command::Config(args) => config::run(args).await,
         Command::Metrics(args) => metrics::run(&args),
-        Command::CloudWatch(args) => cloudwatch::run(&args),
+        Command::CloudWatch(args) => cloudwatch::run(args).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Get(args) => get::run(args).await,
         Command::Ring(args) => ring::run(args).await,

@@ -122,7 +122,7 @@ impl Doors {
         let version = request.version();
         let (head, body) = request.into_parts();
         let door = door::door(&head, &self.state.gateway, self.listener);
-        let label = door.label();
+        let asked = self.state.metrics.asked(self.listener, door.label());
         let request = Request::from_parts(head, body);
         // Everything shared is behind locks and atomics of its own; nothing is left half changed.
         let answered = AssertUnwindSafe(self.open(door, request, &accept));
@@ -131,9 +131,7 @@ impl Doors {
             failure.log();
             proxy::refused(&failure, &accept, version)
         });
-        self.state
-            .metrics
-            .answered(self.listener, label, answer.status());
+        asked.answered(answer.status());
         answer
     }
 
@@ -276,6 +274,7 @@ fn metrics(state: &State, format: Result<Format, Failure>, accept: &Accept) -> A
         Ok(Format::Json) => respond::json(StatusCode::OK, &json::metrics(state)),
         Ok(Format::OpenMetrics) => {
             let body = prometheus::open_metrics(state.book.registry());
+            let body = state.metrics.with_exemplars(body);
             respond::typed(StatusCode::OK, Format::OpenMetrics.content_type(), body)
         }
         Ok(Format::Text) => {

@@ -9,7 +9,7 @@ use libkoorde::{
 };
 
 use super::{activity::Reason, admission::Refused};
-use crate::telemetry::catalogue;
+use crate::telemetry::{catalogue, exemplars::Exemplars};
 
 /// Which listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +75,7 @@ pub struct HttpMetrics {
     seconds: Distributions,
     server_seconds: Distributions,
     response_bytes: Counters,
+    exemplars: Exemplars,
 }
 
 impl HttpMetrics {
@@ -90,6 +91,7 @@ impl HttpMetrics {
             seconds: book.distributions(&catalogue::REQUEST_SECONDS),
             server_seconds: book.distributions(&catalogue::HTTP_SERVER_SECONDS),
             response_bytes: book.counters(&catalogue::RESPONSE_BYTES),
+            exemplars: Exemplars::default(),
         }
     }
 
@@ -136,21 +138,58 @@ impl HttpMetrics {
         self.connections.at(listener as usize).get()
     }
 
-    pub(super) fn answered(&self, listener: ListenerName, route: &'static str, status: StatusCode) {
-        let words = [listener.as_str(), route, class(status)];
-        self.requests.of(&words).inc();
+    /// A request is there. It is counted when it is answered, or, dropped before, as aborted.
+    pub(super) const fn asked(&self, listener: ListenerName, route: &'static str) -> Asked<'_> {
+        Asked {
+            requests: &self.requests,
+            listener,
+            route,
+            class: "aborted",
+        }
     }
 
-    /// A request to the cache has its response's head.
+    /// The text of OpenMetrics with traces of slow requests in it, if traces are kept.
+    pub(super) fn with_exemplars(&self, text: String) -> String {
+        self.exemplars.put_into(text)
+    }
+
+    /// A request to the cache has its response's head; its trace, if that is kept.
     pub(super) fn took(
         &self,
         duration: Duration,
+        trace: Option<u128>,
         result: CacheResult,
         (method, status, route): (&Method, StatusCode, &str),
     ) {
         self.seconds.at(result as usize).took(duration);
+        if let Some(trace) = trace {
+            let seconds = duration.as_secs_f64();
+            self.exemplars.remember(result, seconds, trace);
+        }
         let words = [known(method), code(status), route];
         self.server_seconds.of(&words).took(duration);
+    }
+}
+
+/// Counts a request when it is dropped.
+pub(super) struct Asked<'a> {
+    requests: &'a Counters,
+    listener: ListenerName,
+    route: &'static str,
+    class: &'static str,
+}
+
+impl Asked<'_> {
+    /// It has an answer.
+    pub(super) fn answered(mut self, status: StatusCode) {
+        self.class = class(status);
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let words = [self.listener.as_str(), self.route, self.class];
+        self.requests.of(&words).inc();
     }
 }
 

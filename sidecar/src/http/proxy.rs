@@ -83,7 +83,9 @@ where
     otlp::end_server_span(&span, answer.status(), outcome);
     let result = outcome.map_or(CacheResult::Error, |outcome| outcome.result);
     let of = (&method, answer.status(), way.as_str());
-    state.metrics.took(began.elapsed(), result, of);
+    let kept = state.propagation.as_ref();
+    let trace = kept.and_then(|_| otlp::kept_trace(&span));
+    state.metrics.took(began.elapsed(), trace, result, of);
     answer
 }
 

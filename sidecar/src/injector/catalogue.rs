@@ -33,7 +33,16 @@ catalogue! {
         "Reviews, by what became of the pod",
     )
     .by(&[label("outcome", OUTCOMES), label("reason", REASONS)])
-    .sparse();
+    .sparse_but(&[
+        ("outcome", "failed"),
+        ("outcome", "bad_request"),
+        ("reason", ""),
+        ("reason", "busy"),
+        ("reason", "too_large"),
+        ("reason", "broken"),
+        ("reason", "slow"),
+        ("reason", "no_review"),
+    ]);
     REVIEW_SECONDS = Metric::histogram(
         "koorde_injector_review_seconds",
         "From a review's last byte to its answer",
@@ -59,6 +68,18 @@ catalogue! {
 mod tests {
     use super::*;
     use crate::{inject::Skip, injector::Outcome};
+
+    #[test]
+    fn what_the_alert_adds_up_is_there_before_it_happens() {
+        for (outcome, reason, shows) in [
+            ("failed", "", true),
+            ("bad_request", "slow", true),
+            ("skipped", "windows", false),
+        ] {
+            let labels = [("outcome", outcome), ("reason", reason)];
+            assert_eq!(REVIEWS.shows(&labels), shows, "{labels:?}");
+        }
+    }
 
     #[test]
     fn every_reason_to_skip_a_pod_is_in_the_catalogue() {

@@ -1,6 +1,6 @@
 //! The section `cloudwatch`.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::Ipv6Addr, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,11 +23,13 @@ pub struct CloudWatchSettings {
     /// Also publish each node's metrics by themselves, with the dimension `Pod`. Each of them costs:
     /// at 50 nodes some 340 dollars a month.
     pub pod_dimension: bool,
-    /// Between two looks at the counters, 1 s – 10 min: the resolution of what is seen there.
+    /// Between two looks at the counters, 1 s – 10 min: the resolution of what is seen there. Below a minute
+    /// CloudWatch keeps single seconds, for three hours.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub interval: Duration,
-    /// With `api`: between two calls, 1 s – 1 h; one call has all intervals since the last.
+    /// With `api`: between two calls, 1 s – 1 h and at most 60 intervals; one call has all intervals since
+    /// the last.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub flush: Duration,
@@ -35,7 +37,8 @@ pub struct CloudWatchSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub timeout: Duration,
-    /// With `emf-agent`: where the agent listens, `tcp://host:25888` or `udp://host:25888`; an address.
+    /// With `emf-agent`: where the agent listens, `tcp://host:25888` or `udp://host:25888`; a name or an
+    /// address. A datagram that nobody takes is no failure that a node sees: by `udp` all exports are `ok`.
     pub agent: String,
     /// With `api`: the endpoint, if it is not the region's: a URL, such as that of a VPC endpoint.
     pub endpoint: Option<String>,
@@ -82,6 +85,10 @@ impl Exporter {
     }
 }
 
+/// Intervals that one call may have, and that wait one by one during an outage: an hour of them, if an
+/// interval is a minute.
+pub const MAX_INTERVALS: u32 = 60;
+
 impl Default for CloudWatchSettings {
     fn default() -> Self {
         Self {
@@ -99,24 +106,39 @@ impl Default for CloudWatchSettings {
     }
 }
 
-/// An agent's address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where an agent listens: `host:port`, the host a name or an address.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Agent {
     /// Lines over a connection.
-    Tcp(SocketAddr),
+    Tcp(String),
     /// A document a datagram.
-    Udp(SocketAddr),
+    Udp(String),
 }
 
 impl CloudWatchSettings {
-    /// Where the agent is, if that is an address.
+    /// Whether CloudWatch is asked to keep single seconds rather than minutes.
+    #[must_use]
+    pub fn is_fine(&self) -> bool {
+        self.interval < Duration::from_secs(60)
+    }
+
+    /// Where the agent is, if that is a host and a port.
     #[must_use]
     pub fn agent(&self) -> Option<Agent> {
         let (scheme, address) = self.agent.split_once("://")?;
-        let address = address.parse().ok()?;
+        let (host, port) = address.rsplit_once(':')?;
+        let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        let bracketed = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+        let is_host = match bracketed {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => is_name(host),
+        };
+        if !is_port || !is_host {
+            return None;
+        }
         match scheme {
-            "tcp" => Some(Agent::Tcp(address)),
-            "udp" => Some(Agent::Udp(address)),
+            "tcp" => Some(Agent::Tcp(address.to_owned())),
+            "udp" => Some(Agent::Udp(address.to_owned())),
             _ => None,
         }
     }
@@ -144,8 +166,13 @@ impl CloudWatchSettings {
         bound(ok, "cloudwatch.cluster", &self.cluster, rule)?;
         seconds("cloudwatch.interval", self.interval, 1.0, 600.0)?;
         seconds("cloudwatch.flush", self.flush, 1.0, 3600.0)?;
+        // More intervals than this would wait in the room of fewer, and say less than was paid for.
+        let ok = self.exporter != Exporter::Api || self.flush <= self.interval * MAX_INTERVALS;
+        let rule = "with api at most 60 times cloudwatch.interval";
+        let flush = format!("{:?}", self.flush);
+        bound(ok, "cloudwatch.flush", &flush, rule)?;
         seconds("cloudwatch.timeout", self.timeout, 0.1, 60.0)?;
-        let rule = "tcp:// or udp:// and an address such as 127.0.0.1:25888";
+        let rule = "tcp:// or udp:// and a host with its port, such as 127.0.0.1:25888";
         bound(
             self.agent().is_some(),
             "cloudwatch.agent",
@@ -162,5 +189,77 @@ impl CloudWatchSettings {
             &endpoint,
             "an http:// or https:// URL",
         )
+    }
+}
+
+/// A name of DNS (RFC 1123 §2.1, RFC 1035 §2.3.4) or an IPv4 address, which looks like one.
+fn is_name(host: &str) -> bool {
+    let is_label = |label: &str| {
+        let ok = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(ok)
+    };
+    let host = host.strip_suffix('.').unwrap_or(host);
+    host.len() <= 253 && host.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_has_no_more_intervals_than_wait_one_by_one() {
+        for (exporter, interval, flush, ok) in [
+            (Exporter::Api, 1, 60, true),
+            (Exporter::Api, 1, 61, false),
+            (Exporter::EmfStdout, 1, 300, true),
+        ] {
+            let settings = CloudWatchSettings {
+                exporter,
+                interval: Duration::from_secs(interval),
+                flush: Duration::from_secs(flush),
+                ..CloudWatchSettings::default()
+            };
+            let checked = settings.check();
+            // A build without the SDK refuses `api` for another reason.
+            let is_told = checked
+                .as_ref()
+                .err()
+                .is_none_or(|e| e.contains("cloudwatch."));
+            assert!(is_told && (!ok || checked.is_ok() || cfg!(not(feature = "cloudwatch"))));
+            assert!(ok || checked.is_err(), "{settings:?}");
+        }
+    }
+
+    #[test]
+    fn an_agent_may_have_a_name() {
+        for (text, expected) in [
+            (
+                "tcp://127.0.0.1:25888",
+                Some(Agent::Tcp("127.0.0.1:25888".to_owned())),
+            ),
+            (
+                "udp://[::1]:25888",
+                Some(Agent::Udp("[::1]:25888".to_owned())),
+            ),
+            (
+                "tcp://cloudwatch-agent.amazon-cloudwatch:25888",
+                Some(Agent::Tcp(
+                    "cloudwatch-agent.amazon-cloudwatch:25888".to_owned(),
+                )),
+            ),
+            ("tcp://host", None),
+            ("tcp://host:0", None),
+            ("tcp://host:99999", None),
+            ("tcp://:25888", None),
+            ("tcp://::1:25888", None),
+            ("tcp://ho st:25888", None),
+            ("http://host:25888", None),
+        ] {
+            let settings = CloudWatchSettings {
+                agent: text.to_owned(),
+                ..CloudWatchSettings::default()
+            };
+            assert_eq!(settings.agent(), expected, "{text}");
+        }
     }
 }

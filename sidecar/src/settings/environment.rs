@@ -44,6 +44,14 @@ pub fn config_file() -> Option<PathBuf> {
         .map(PathBuf::from)
 }
 
+/// The region that AWS's tools are told: `AWS_REGION`, else `AWS_DEFAULT_REGION`.
+#[must_use]
+pub fn aws_region() -> Option<String> {
+    let told = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter();
+    let mut told = told.filter_map(|name| env::var(name).ok());
+    told.find(|region| !region.is_empty())
+}
+
 /// Where Kubernetes says that its API server is: `https://host:port`; none outside of a pod.
 #[must_use]
 pub fn kubernetes_api() -> Option<String> {

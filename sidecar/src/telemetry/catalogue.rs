@@ -32,7 +32,7 @@ const ROUTES: &[&str] = &[
     "/purge",
     "other",
 ];
-const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx"];
+const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];
 const CLOSED: &[&str] = &[
     "done",
     "broken",
@@ -52,18 +52,36 @@ const STATUSES: &[&str] = &[
     "500", "502", "503", "504", "other",
 ];
 const DOORS: &[&str] = &["/cache", "path", "forward", "reverse"];
-/// Some of the boundaries of the semantic conventions: with all of them each method, status and route
-/// would cost a scrape of 400 series 17 of them.
-const SEMCONV: &[f64] = &[0.005, 0.05, 0.5, 5.0];
+/// One of the boundaries of the semantic conventions: with all of them each method, status and route
+/// would cost a scrape of 400 series 17 of them. Finer ones are by result.
+const SEMCONV: &[f64] = &[0.5];
 
 catalogue! {
     HTTP_REQUESTS = Metric::counter(
         "koorde_http_requests_total",
-        "Requests by route and class of status",
+        "Requests by route and class of status; aborted: the client left before there was one",
     )
     .by(&[LISTENER, label("route", ROUTES), label("status", CLASSES)])
-    .sparse()
-    .told(&[sum("ServerErrors", &[("status", "5xx")])]);
+    .sparse_but(&[
+        ("listener", "http"),
+        ("status", "5xx"),
+        ("route", "/cache"),
+        ("route", "path"),
+        ("route", "forward"),
+        ("route", "reverse"),
+        ("route", "other"),
+    ])
+    // Of clients' requests: a probe that is told "not ready" is no error.
+    .told(&[sum(
+        "ServerErrors",
+        &[
+            ("status", "5xx"),
+            ("route", "/cache"),
+            ("route", "path"),
+            ("route", "forward"),
+            ("route", "reverse"),
+        ],
+    )]);
     HTTP_SERVER_SECONDS = Metric::histogram(
         "http_server_request_duration_seconds",
         "Requests to the cache, to the head of the response (semantic conventions of OpenTelemetry)",
@@ -97,7 +115,7 @@ catalogue! {
         "Connections by how they ended; refused ones among them",
     )
     .by(&[LISTENER, label("reason", CLOSED)])
-    .sparse();
+    .sparse_but(&[]);
     HTTP_TUNNELS = Metric::gauge("koorde_http_tunnels", "Tunnels open (CONNECT)");
     EXPORTS = Metric::counter(
         "koorde_telemetry_exports_total",

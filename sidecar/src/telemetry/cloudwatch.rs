@@ -2,11 +2,13 @@
 //!
 //! Decide, pure: [`interval`] (what happened since the last look), [`pack`] (requests within the
 //! API's limits), [`emf`] (documents within the embedded metric format's), [`outbox`] (what waits, and
-//! when to try again), [`cost`] (the bill). Do: [`publisher`] (one task), [`sink`], and `api` (the SDK,
+//! when to try again), [`cost`] (the bill), [`watch`] (dashboard and alarms). Do: [`publisher`] (one task), [`sink`], and `api` (the SDK,
 //! cargo feature `cloudwatch`). No request, start or probe ever waits for any of it.
 
 #[cfg(feature = "cloudwatch")]
 mod api;
+#[cfg(feature = "cloudwatch")]
+mod client;
 #[cfg(feature = "cloudwatch")]
 mod connector;
 pub mod cost;
@@ -16,5 +18,6 @@ pub mod outbox;
 pub mod pack;
 pub mod publisher;
 pub mod sink;
+pub mod watch;
 
 pub use publisher::{Publisher, Told};

@@ -219,6 +219,14 @@ pub(crate) fn server_span(method: &Method, fields: &HeaderMap, propagation: &Pro
 }
 
 /// Says in the span how the request ended.
+/// The trace that a span belongs to, if it is one that is kept.
+pub(crate) fn kept_trace(span: &Span) -> Option<u128> {
+    let context = span.context();
+    let context = context.span().span_context().clone();
+    let is_kept = context.is_valid() && context.is_sampled();
+    is_kept.then(|| u128::from_be_bytes(context.trace_id().to_bytes()))
+}
+
 pub(crate) fn end_server_span(span: &Span, status: StatusCode, outcome: Option<&Outcome>) {
     span.record("http.response.status_code", status.as_u16());
     if let Some(outcome) = outcome {

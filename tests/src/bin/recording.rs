@@ -37,7 +37,7 @@ fn main() {
             // As many and of the same kinds as the doors have: under way and its end, a histogram by
             // place, one by three words (here two and one), a counter by words, bytes.
             metrics.fills_inflight.inc();
-            metrics.origin_seconds.at(3).took(took);
+            metrics.origin_seconds.took(took);
             metrics.peer_seconds.of(&["fetch", "not_stored"]).took(took);
             metrics.ring_messages.of(&["received"]).inc();
             metrics.origin_errors.of(&["other", "denied"]).inc();

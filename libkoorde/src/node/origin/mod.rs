@@ -241,8 +241,12 @@ impl Origin {
         let received = exchange.response_received;
         let elapsed = received.instant - exchange.request_sent;
         let (head, body) = response.into_parts();
+        self.metrics.origin_seconds.took(elapsed);
         let labels = [upstream, status_class(head.status)];
-        self.metrics.origin_seconds.of(&labels).took(elapsed);
+        self.metrics.origin_responses.of(&labels).inc();
+        let nanos = u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX);
+        let seconds = &self.metrics.origin_response_seconds;
+        seconds.of(&[upstream]).inc_by(nanos);
         permit.answered(head.status, &head.headers, received.instant, received.wall);
         Answer {
             head,

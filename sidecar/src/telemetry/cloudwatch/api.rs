@@ -1,11 +1,7 @@
 //! `PutMetricData` by the AWS SDK. Tries are ours to count: the SDK makes one.
 
-use std::error::Error;
-
-use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
 use aws_sdk_cloudwatch::{
     Client,
-    config::SharedHttpClient,
     error::SdkError,
     operation::put_metric_data::PutMetricDataError,
     primitives::DateTime,
@@ -13,6 +9,7 @@ use aws_sdk_cloudwatch::{
 };
 
 use super::{
+    client::{Way, chain, region},
     connector,
     outbox::Sent,
     pack::{Dimension, Row},
@@ -21,7 +18,10 @@ use crate::settings::CloudWatchSettings;
 
 /// The API's client. It is made with the first call: until then nothing is looked for.
 pub(super) struct Api {
-    settings: CloudWatchSettings,
+    namespace: String,
+    /// Seconds that CloudWatch keeps as one.
+    resolution: i32,
+    way: Way,
     sets: Vec<Vec<SdkDimension>>,
     client: Option<Client>,
 }
@@ -32,7 +32,14 @@ impl Api {
             |(name, value): Dimension| SdkDimension::builder().name(name).value(value).build();
         let set = |set: Vec<Dimension>| set.into_iter().map(dimension).collect();
         Self {
-            settings: settings.clone(),
+            namespace: settings.namespace.clone(),
+            resolution: if settings.is_fine() { 1 } else { 60 },
+            way: Way {
+                region: settings.region.clone(),
+                endpoint: settings.endpoint.clone(),
+                bound: settings.timeout,
+                tries: 1,
+            },
             sets: sets.into_iter().map(set).collect(),
             client: None,
         }
@@ -40,34 +47,21 @@ impl Api {
 
     pub(super) async fn send(&mut self, rows: &[Row]) -> Sent {
         let data = rows.iter().map(|row| self.datum(row)).collect();
-        let namespace = self.settings.namespace.clone();
         let client = match self.client.take() {
             Some(client) => client,
-            None => self.connect().await,
+            None => self.way.client().await,
         };
-        let request = client.put_metric_data();
-        let request = request.namespace(namespace).set_metric_data(Some(data));
-        let sent = request.send().await;
+        // Whoever tells the region may not have answered yet: without one it is asked again.
+        let Some(_) = region(&client) else {
+            return Sent::Later("no region was found: set cloudwatch.region".to_owned());
+        };
+        let request = client.put_metric_data().namespace(&self.namespace);
+        let sent = request.set_metric_data(Some(data)).send().await;
         self.client = Some(client);
         match sent {
             Ok(_) => Sent::Ok,
             Err(error) => judge(&error),
         }
-    }
-
-    async fn connect(&self) -> Client {
-        let http = SharedHttpClient::new(connector::Connector::new(self.settings.timeout));
-        // No timeouts of the SDK's: the connector has its own, and knows whether something was sent.
-        let mut loader = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .retry_config(RetryConfig::disabled());
-        if let Some(region) = self.settings.region.clone() {
-            loader = loader.region(Region::new(region));
-        }
-        if let Some(endpoint) = self.settings.endpoint.clone() {
-            loader = loader.endpoint_url(endpoint);
-        }
-        Client::new(&loader.load().await)
     }
 
     fn datum(&self, row: &Row) -> MetricDatum {
@@ -77,6 +71,7 @@ impl Api {
             .metric_name(row.name)
             .unit(StandardUnit::from(row.unit))
             .timestamp(DateTime::from_millis(at))
+            .storage_resolution(self.resolution)
             .set_dimensions(Some(self.sets[row.set].clone()))
             .set_values(Some(values))
             .set_counts(Some(counts))
@@ -103,12 +98,17 @@ fn judge(error: &SdkError<PutMetricDataError>) -> Sent {
             .any(|word| code.contains(word));
             if is_of_the_data || status == 413 {
                 Sent::Refused(format!("{code}: {why}"))
+            } else if lost_behind(status) {
+                Sent::Unknown(format!("{code} ({status}): {why}"))
             } else {
                 Sent::Later(format!("{code} ({status}): {why}"))
             }
         }
         // It answered, in words that are not CloudWatch's: a proxy, a throttle before it.
-        SdkError::ResponseError(answer) if !answer.raw().status().is_success() => Sent::Later(why),
+        SdkError::ResponseError(answer) => match answer.raw().status() {
+            status if status.is_success() || lost_behind(status.as_u16()) => Sent::Unknown(why),
+            _ => Sent::Later(why),
+        },
         SdkError::ConstructionFailure(_) => Sent::Later(why),
         SdkError::DispatchFailure(failure) => {
             let failure = failure.as_connector_error();
@@ -122,16 +122,7 @@ fn judge(error: &SdkError<PutMetricDataError>) -> Sent {
     }
 }
 
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
+/// Whether somebody on the way says that he has had no answer: CloudWatch may have taken it.
+const fn lost_behind(status: u16) -> bool {
+    matches!(status, 502 | 504)
 }

@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::watch::alarms;
 use crate::{settings::Exporter, telemetry::catalogue};
 
 /// Seconds of a month as AWS counts it: 730 hours.
@@ -14,6 +15,10 @@ const METRICS: [(f64, f64); 3] = [(10_000.0, 0.30), (240_000.0, 0.10), (750_000.
 const METRICS_BEYOND: f64 = 0.02;
 const CALL: f64 = 0.01 / 1000.0;
 const GIGABYTE: f64 = 0.50;
+/// A dashboard a month, beyond the first three of an account.
+pub const DASHBOARD: f64 = 3.0;
+/// An alarm a month: for each metric that it looks at, and for one of alarms.
+const ALARM: (f64, f64) = (0.10, 0.50);
 /// Bytes of a document for each metric that is one number, and for each value of a histogram.
 const NUMBER: f64 = 60.0;
 const HISTOGRAM: f64 = 1_500.0;
@@ -52,6 +57,14 @@ impl Bill {
     pub fn total(&self) -> f64 {
         self.for_metrics + self.for_calls + self.for_logs
     }
+}
+
+/// What the alarms cost a month, whatever the number of nodes.
+#[must_use]
+pub fn for_alarms() -> f64 {
+    let of_metrics = alarms::alarms(&alarms::Limits::default());
+    let metrics: usize = of_metrics.iter().map(|alarm| alarm.of.looks().len()).sum();
+    metrics as f64 * ALARM.0 + alarms::composites().len() as f64 * ALARM.1
 }
 
 /// How many names the catalogue tells CloudWatch, and how many of them are histograms.
@@ -136,6 +149,11 @@ mod tests {
             assert!((dollars.0 - metrics).abs() < 0.01, "{plan:?}: {dollars:?}");
             assert!((dollars.1 - calls).abs() < 0.01, "{plan:?}: {dollars:?}");
         }
+    }
+
+    #[test]
+    fn all_alarms_together_cost_no_more_than_four_dollars() {
+        assert!((2.0..=4.0).contains(&for_alarms()), "{}", for_alarms());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     interval::{Datum, Interval},
+    outbox::Form,
     pack::Dimension,
 };
 use libkoorde::metrics::describe::Statistic;
@@ -18,7 +19,7 @@ const MAX_VALUES: usize = 100;
 
 /// The documents of an interval, each on one line. Every document is for all sets of dimensions.
 #[must_use]
-pub fn documents(interval: &Interval, namespace: &str, sets: &[Vec<Dimension>]) -> Vec<String> {
+pub fn documents(interval: &Interval, form: &Form) -> Vec<String> {
     let mut documents = Vec::new();
     // The first hundred values of each, then the second hundred of those that have as many, …
     for round in 0.. {
@@ -31,31 +32,31 @@ pub fn documents(interval: &Interval, namespace: &str, sets: &[Vec<Dimension>]) 
             break;
         }
         let some = parts.chunks(MAX_METRICS);
-        documents.extend(some.map(|parts| document(interval.at, namespace, sets, parts)));
+        documents.extend(some.map(|parts| document(interval.at, form, parts)));
     }
     documents
 }
 
-fn document(
-    at: u64,
-    namespace: &str,
-    sets: &[Vec<Dimension>],
-    parts: &[(&Datum, &[(f64, u64)])],
-) -> String {
+fn document(at: u64, form: &Form, parts: &[(&Datum, &[(f64, u64)])]) -> String {
     let names = |set: &Vec<Dimension>| set.iter().map(|(name, _)| *name).collect::<Value>();
-    let metric =
-        |(datum, _): &(&Datum, &[(f64, u64)])| json!({ "Name": datum.name, "Unit": datum.unit() });
+    let metric = |(datum, _): &(&Datum, &[(f64, u64)])| {
+        let mut metric = json!({ "Name": datum.name, "Unit": datum.unit() });
+        if form.is_fine {
+            metric["StorageResolution"] = 1.into();
+        }
+        metric
+    };
     let mut members = Map::new();
     let about = json!({
         "Timestamp": at,
         "CloudWatchMetrics": [{
-            "Namespace": namespace,
-            "Dimensions": sets.iter().map(names).collect::<Value>(),
+            "Namespace": form.namespace,
+            "Dimensions": form.sets.iter().map(names).collect::<Value>(),
             "Metrics": parts.iter().map(metric).collect::<Value>(),
         }],
     });
     members.insert("_aws".to_owned(), about);
-    for (name, value) in sets.iter().flatten() {
+    for (name, value) in form.sets.iter().flatten() {
         members.insert((*name).to_owned(), value.as_str().into());
     }
     for (datum, values) in parts {
@@ -89,6 +90,15 @@ mod tests {
 
     use super::*;
 
+    fn form(sets: Vec<Vec<Dimension>>, is_fine: bool) -> Form {
+        Form {
+            is_emf: true,
+            namespace: "Koorde".to_owned(),
+            sets,
+            is_fine,
+        }
+    }
+
     fn datum(name: &'static str, statistic: Statistic, values: Vec<(f64, u64)>) -> Datum {
         let unit = Unit::One;
         Datum {
@@ -105,11 +115,11 @@ mod tests {
             datum("Requests", Statistic::Sum, vec![(7.0, 1)]),
             datum("RequestDuration", Statistic::P99, vec![(0.5, 3), (2.0, 1)]),
         ];
-        let sets = [
+        let sets = vec![
             vec![("Cluster", "a \"b\"".to_owned())],
             vec![("Cluster", "a \"b\"".to_owned()), ("Pod", "p".to_owned())],
         ];
-        let documents = documents(&Interval { at: 42, data }, "Koorde", &sets);
+        let documents = documents(&Interval { at: 42, data }, &form(sets, false));
         let [line] = &documents[..] else {
             panic!("one document: {documents:?}");
         };
@@ -140,6 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn intervals_of_seconds_are_kept_as_seconds() {
+        let interval = Interval {
+            at: 1,
+            data: vec![datum("Requests", Statistic::Sum, vec![(7.0, 1)])],
+        };
+        for (is_fine, expected) in [(true, Some(1)), (false, None)] {
+            let documents = documents(&interval, &form(vec![vec![]], is_fine));
+            let tree: Value = serde_json::from_str(&documents[0]).expect("it is JSON");
+            let metric = &tree["_aws"]["CloudWatchMetrics"][0]["Metrics"][0];
+            assert_eq!(metric["StorageResolution"].as_u64(), expected);
+        }
+    }
+
+    #[test]
     fn more_than_a_hundred_values_or_metrics_get_more_documents_and_none_is_lost() {
         let names: &[&'static str] = &["A", "B", "C"];
         let values = |n: u64| (0..n).map(|v| (v as f64, 1)).collect();
@@ -148,7 +172,7 @@ mod tests {
             .zip([1, 100, 250])
             .map(|(name, n)| datum(name, Statistic::P99, values(n)))
             .collect();
-        let documents = documents(&Interval { at: 1, data }, "Koorde", &[vec![]]);
+        let documents = documents(&Interval { at: 1, data }, &form(vec![vec![]], false));
         assert_eq!(documents.len(), 3);
         let mut counts = [0; 3];
         for document in documents {

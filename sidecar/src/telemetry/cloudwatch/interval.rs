@@ -11,7 +11,8 @@ use libkoorde::metrics::{
 /// What is told of one interval.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Interval {
-    /// When it ended, in milliseconds since 1970.
+    /// When it ended, in milliseconds since the process's start: the time of day is asked for when it is
+    /// sent, as until then a clock may be put right.
     pub at: u64,
     /// One for each metric that is told.
     pub data: Vec<Datum>,
@@ -53,6 +54,17 @@ impl Datum {
                 Ok(at) => self.values[at].1 += count,
                 Err(at) => self.values.insert(at, (*value, *count)),
             }
+        }
+        if self.statistic != Statistic::P99 {
+            self.keep_ends();
+        }
+    }
+
+    /// Of a level only the lowest and the highest are looked at: more would grow with an outage.
+    fn keep_ends(&mut self) {
+        let count = self.count();
+        if let [(lowest, _), .., (highest, _)] = self.values[..] {
+            self.values = vec![(lowest, count - 1), (highest, 1)];
         }
     }
 
@@ -244,21 +256,21 @@ mod tests {
             ledger
                 .take()
                 .iter()
-                .all(|datum| datum.name != "OriginDuration")
+                .all(|datum| datum.name != "PeerDuration")
         );
-        for status in ["2xx", "5xx"] {
-            let series = metrics.origin_seconds.of(&["other", status]);
-            series.took(Duration::from_millis(100));
+        let calls = &metrics.peer_seconds;
+        for code in ["ok", "refused"] {
+            calls.of(&["fetch", code]).took(Duration::from_millis(100));
         }
         let data = ledger.take();
-        let datum = of(&data, "OriginDuration");
+        let datum = of(&data, "PeerDuration");
         assert_eq!((datum.count(), datum.unit()), (2, "Seconds"));
         assert!((datum.sum() / 0.2 - 1.0).abs() < 0.015, "{datum:?}");
         assert!(
             ledger
                 .take()
                 .iter()
-                .all(|datum| datum.name != "OriginDuration")
+                .all(|datum| datum.name != "PeerDuration")
         );
     }
 
@@ -292,12 +304,30 @@ mod tests {
                 Statistic::Minimum,
                 vec![(1.0, 2), (2.0, 3)],
                 vec![(2.0, 4), (3.0, 1)],
-                several(),
+                vec![(1.0, 9), (3.0, 1)],
             ),
         ] {
             let mut merged = interval(1, datum(statistic, &one));
             merged.add(&interval(2, datum(statistic, &two)));
             assert_eq!(merged, interval(2, datum(statistic, &expected)));
         }
+    }
+
+    #[test]
+    fn a_level_in_an_outage_of_any_length_is_its_two_ends() {
+        let datum = |level: f64| Datum {
+            name: "StoredBytes",
+            unit: Unit::Bytes,
+            statistic: Statistic::Maximum,
+            values: vec![(level, 1)],
+        };
+        let mut merged = datum(500.0);
+        for level in 0..1000 {
+            merged.add(&datum(f64::from(level)));
+        }
+        assert_eq!(merged.values, [(0.0, 1000), (999.0, 1)]);
+        let mut same = datum(7.0);
+        same.add(&datum(7.0));
+        assert_eq!(same.values, [(7.0, 2)]);
     }
 }

@@ -8,9 +8,13 @@ use super::{
     interval::Interval,
     pack::{self, Dimension, Row},
 };
+use crate::settings::MAX_INTERVALS;
 
-/// Intervals that wait one by one; an hour of them, if an interval is a minute.
-const MAX_WAITING: usize = 60;
+/// Intervals that wait one by one; no flush has more.
+const MAX_WAITING: usize = MAX_INTERVALS as usize;
+/// Refusals one after the other until parcels are no longer halved: one bad datum among the thousand of a
+/// request is found by ten, and what is refused as a whole costs no more calls than this.
+const MAX_REFUSALS: u32 = 12;
 /// First and longest pause between tries.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
@@ -45,6 +49,8 @@ pub struct Form {
     pub namespace: String,
     /// Sets of dimensions.
     pub sets: Vec<Vec<Dimension>>,
+    /// Whether documents ask for single seconds to be kept.
+    pub is_fine: bool,
 }
 
 /// What waits to be sent.
@@ -54,6 +60,7 @@ pub struct Outbox {
     intervals: VecDeque<Interval>,
     parcels: VecDeque<Parcel>,
     failures: u32,
+    refusals: u32,
 }
 
 impl Outbox {
@@ -65,6 +72,7 @@ impl Outbox {
             intervals: VecDeque::new(),
             parcels: VecDeque::new(),
             failures: 0,
+            refusals: 0,
         }
     }
 
@@ -80,22 +88,41 @@ impl Outbox {
         }
     }
 
-    /// The parcel to send now; everything that waits is made into parcels when none is left.
-    pub fn first(&mut self) -> Option<&Parcel> {
+    /// The parcel to send now; everything that waits is made into parcels when none is left. `start` is
+    /// when the process started, in milliseconds since 1970, as the clock says it now.
+    pub fn first(&mut self, start: u64) -> Option<&Parcel> {
         if self.parcels.is_empty() {
-            let intervals: Vec<Interval> = self.intervals.drain(..).collect();
+            let dated = |interval: Interval| Interval {
+                at: start.saturating_add(interval.at),
+                ..interval
+            };
+            let intervals: Vec<Interval> = self.intervals.drain(..).map(dated).collect();
             self.parcels = self.form.parcels(&intervals).into();
         }
         self.parcels.front()
     }
 
-    /// What became of the one that [`Self::first`] gave: it stays only if it is to be sent again.
+    /// What became of the one that [`Self::first`] gave: it stays only if it is to be sent again. One
+    /// that was refused is sent again in two halves, as one bad datum has the whole refused.
     pub fn sent(&mut self, sent: &Sent) {
         if let Sent::Later(_) = sent {
             self.failures = self.failures.saturating_add(1);
-        } else {
-            self.failures = 0;
-            self.parcels.pop_front();
+            return;
+        }
+        self.failures = 0;
+        let parcel = self.parcels.pop_front();
+        let Sent::Refused(_) = sent else {
+            self.refusals = 0;
+            return;
+        };
+        self.refusals = self.refusals.saturating_add(1);
+        if let Some(Parcel::Request(mut rows)) = parcel
+            && rows.len() > 1
+            && self.refusals <= MAX_REFUSALS
+        {
+            let second = rows.split_off(rows.len() / 2);
+            self.parcels.push_front(Parcel::Request(second));
+            self.parcels.push_front(Parcel::Request(rows));
         }
     }
 
@@ -118,9 +145,7 @@ impl Outbox {
 impl Form {
     fn parcels(&self, intervals: &[Interval]) -> Vec<Parcel> {
         if self.is_emf {
-            let documents = intervals
-                .iter()
-                .flat_map(|interval| emf::documents(interval, &self.namespace, &self.sets));
+            let documents = intervals.iter().flat_map(|i| emf::documents(i, self));
             return documents.map(Parcel::Document).collect();
         }
         let requests = pack::requests(intervals, &self.sets);
@@ -139,6 +164,7 @@ mod tests {
             is_emf: false,
             namespace: "Koorde".to_owned(),
             sets: vec![vec![("Cluster", "koorde".to_owned())]],
+            is_fine: false,
         })
     }
 
@@ -169,7 +195,7 @@ mod tests {
             outbox.put(interval(at));
         }
         assert_eq!(outbox.intervals.len(), MAX_WAITING);
-        let parcel = outbox.first().expect("it has some");
+        let parcel = outbox.first(0).expect("it has some");
         assert!((sum(parcel) - 3.0 * 1440.0).abs() < 1e-9);
     }
 
@@ -183,12 +209,53 @@ mod tests {
         ] {
             let mut outbox = outbox();
             outbox.put(interval(1));
-            let parcel = outbox.first().cloned();
+            let parcel = outbox.first(0).cloned();
             outbox.put(interval(2));
             outbox.sent(&sent);
-            assert_eq!(outbox.first().cloned() == parcel, stays, "{sent:?}");
+            assert_eq!(outbox.first(0).cloned() == parcel, stays, "{sent:?}");
             assert_eq!(outbox.pause(1.0).is_some(), stays, "{sent:?}");
         }
+    }
+
+    #[test]
+    fn one_bad_datum_is_found_and_only_it_is_lost() {
+        let mut outbox = outbox();
+        (0..50).for_each(|at| outbox.put(interval(at)));
+        let (mut taken, mut calls) = (0, 0);
+        while let Some(Parcel::Request(rows)) = outbox.first(0).cloned() {
+            calls += 1;
+            if rows.iter().any(|row| row.at == 17) {
+                outbox.sent(&Sent::Refused("malformed".to_owned()));
+            } else {
+                taken += rows.len();
+                outbox.sent(&Sent::Ok);
+            }
+        }
+        assert_eq!((taken, calls <= 13), (49, true), "{calls} calls");
+    }
+
+    #[test]
+    fn what_is_refused_as_a_whole_costs_few_calls() {
+        let mut outbox = outbox();
+        (0..50).for_each(|at| outbox.put(interval(at)));
+        let mut calls = 0;
+        while outbox.first(0).is_some() {
+            calls += 1;
+            outbox.sent(&Sent::Refused("no such thing".to_owned()));
+        }
+        assert!(calls <= 2 * MAX_REFUSALS, "{calls} calls");
+    }
+
+    #[test]
+    fn a_clock_that_was_put_right_dates_what_was_counted_before() {
+        let mut outbox = outbox();
+        outbox.put(interval(60_000));
+        outbox.put(interval(120_000));
+        let Some(Parcel::Request(rows)) = outbox.first(1_700_000_000_000) else {
+            panic!("a request");
+        };
+        let at: Vec<u64> = rows.iter().map(|row| row.at).collect();
+        assert_eq!(at, [1_700_000_060_000, 1_700_000_120_000]);
     }
 
     #[test]

@@ -58,15 +58,18 @@ impl Publisher {
 
     /// Looks once more and sends what is left, within `bound`; what has not been sent by then is lost.
     pub async fn finish(mut self, bound: Duration) {
-        let end = Instant::now() + bound;
+        // The task counts what it has not brought to an end, which takes a moment.
+        let end = Instant::now() + bound.mul_f64(0.95);
         self.end.send_replace(Some(end));
-        if timeout_at(end, self.task.join_next()).await.is_err() {
+        let last = end + bound.mul_f64(0.05);
+        if timeout_at(last, self.task.join_next()).await.is_err() {
             warn!("The last metrics were not sent in time.");
         }
     }
 }
 
 struct Task {
+    start: Instant,
     settings: CloudWatchSettings,
     told: Told,
     outbox: Outbox,
@@ -88,8 +91,10 @@ impl Task {
             is_emf: settings.exporter != Exporter::Api,
             namespace: settings.namespace.clone(),
             sets: sets.clone(),
+            is_fine: settings.is_fine(),
         };
         Self {
+            start: Instant::now(),
             sink: Sink::new(&settings, sets),
             outbox: Outbox::new(form),
             settings,
@@ -136,14 +141,15 @@ impl Task {
     fn look(&mut self) {
         (self.told.refresh)();
         let data = self.told.ledger.take();
-        self.outbox.put(Interval { at: millis(), data });
+        let at = millis(self.start.elapsed());
+        self.outbox.put(Interval { at, data });
     }
 
     /// Sends what waits until it is all sent, one fails, or the end has come; how long to wait if one
     /// has failed.
     async fn send(&mut self, ends: &mut watch::Receiver<Option<Instant>>) -> Option<Duration> {
-        while self.outbox.first().is_some() && ends.borrow().is_none() {
-            if let Some(pause) = self.send_one().await {
+        while self.waits() && ends.borrow().is_none() {
+            if let Some(pause) = self.send_one(None).await {
                 return Some(pause);
             }
         }
@@ -152,17 +158,28 @@ impl Task {
 
     /// The last of it: tries until all is sent or `end` has come.
     async fn send_all(&mut self, end: Instant) {
-        while self.outbox.first().is_some() && Instant::now() < end {
-            if let Some(pause) = self.send_one().await {
+        while self.waits() && Instant::now() < end {
+            if let Some(pause) = self.send_one(Some(end)).await {
                 // There is little time: a tenth of the pause.
                 sleep_until((Instant::now() + pause / 10).min(end)).await;
             }
         }
     }
 
-    async fn send_one(&mut self) -> Option<Duration> {
-        let parcel = self.outbox.first()?;
-        let sent = self.sink.send(parcel).await;
+    fn waits(&mut self) -> bool {
+        self.outbox.first(began(self.start.elapsed())).is_some()
+    }
+
+    async fn send_one(&mut self, end: Option<Instant>) -> Option<Duration> {
+        let parcel = self.outbox.first(began(self.start.elapsed()))?;
+        let sending = self.sink.send(parcel);
+        let sent = match end {
+            None => sending.await,
+            // A call may take longer than there is time: what has become of it is not known.
+            Some(end) => timeout_at(end, sending).await.unwrap_or_else(|_elapsed| {
+                Sent::Unknown("no answer before the process's end".to_owned())
+            }),
+        };
         self.note(&sent);
         self.outbox.sent(&sent);
         let chance = self.chance();
@@ -203,13 +220,17 @@ fn later(moment: Instant, every: Duration, now: Instant) -> Instant {
     if next > now { next } else { now + every }
 }
 
-/// CloudWatch wants the time of day.
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// When this process started, in milliseconds since 1970, as the clock says it now: CloudWatch wants the
+/// time of day, and refuses what is dated two hours ahead or two weeks back.
 #[expect(
     clippy::disallowed_methods,
     reason = "an edge of the process: what is told has a time of day"
 )]
-fn millis() -> u64 {
+fn began(ago: Duration) -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let millis = since.unwrap_or_default().as_millis();
-    u64::try_from(millis).unwrap_or(u64::MAX)
+    millis(since.unwrap_or_default().saturating_sub(ago))
 }

@@ -1,10 +1,14 @@
 //! Where parcels go. Each try is bounded in time, and says what became of it.
 
-use std::{io::Write as _, time::Duration};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use tokio::{
     io::AsyncWriteExt,
-    net::{TcpStream, UdpSocket},
+    net::{TcpStream, UdpSocket, lookup_host},
+    task::{JoinHandle, spawn_blocking},
     time::timeout,
 };
 
@@ -26,9 +30,11 @@ pub(super) struct Sink {
 enum Kind {
     #[cfg(feature = "cloudwatch")]
     Api(Box<super::api::Api>),
-    Stdout,
-    Tcp(Agent, Option<TcpStream>),
-    Udp(Agent),
+    /// The write under way, if the last one did not end in time.
+    Stdout(Option<JoinHandle<io::Result<()>>>),
+    /// A host with its port, which is looked up for each connection, and the one that is open.
+    Tcp(String, Option<TcpStream>),
+    Udp(String),
 }
 
 impl Sink {
@@ -37,11 +43,11 @@ impl Sink {
         let kind = match (settings.exporter, settings.agent()) {
             #[cfg(feature = "cloudwatch")]
             (Exporter::Api, _) => Kind::Api(Box::new(super::api::Api::new(settings, sets))),
-            (Exporter::EmfAgent, Some(agent @ Agent::Tcp(_))) => Kind::Tcp(agent, None),
-            (Exporter::EmfAgent, Some(agent @ Agent::Udp(_))) => Kind::Udp(agent),
+            (Exporter::EmfAgent, Some(Agent::Tcp(to))) => Kind::Tcp(to, None),
+            (Exporter::EmfAgent, Some(Agent::Udp(to))) => Kind::Udp(to),
             _ => {
                 let _not_for_documents = sets;
-                Kind::Stdout
+                Kind::Stdout(None)
             }
         };
         Self { kind, bound }
@@ -51,9 +57,15 @@ impl Sink {
         match (&mut self.kind, parcel) {
             #[cfg(feature = "cloudwatch")]
             (Kind::Api(api), Parcel::Request(rows)) => api.send(rows).await,
-            (Kind::Stdout, Parcel::Document(line)) => print(line.clone(), self.bound).await,
-            (Kind::Tcp(Agent::Tcp(to), open), Parcel::Document(line)) => {
-                match timeout(self.bound, tcp(*to, open, line)).await {
+            (Kind::Stdout(stuck), Parcel::Document(line)) => {
+                let write = |line: &[u8]| {
+                    let mut stdout = io::stdout().lock();
+                    stdout.write_all(line).and_then(|()| stdout.flush())
+                };
+                print(line, stuck, self.bound, write).await
+            }
+            (Kind::Tcp(to, open), Parcel::Document(line)) => {
+                match timeout(self.bound, tcp(to, open, line)).await {
                     Ok(sent) => sent,
                     Err(_elapsed) => {
                         // Half a line may be out; the agent drops it with the connection.
@@ -62,35 +74,50 @@ impl Sink {
                     }
                 }
             }
-            (Kind::Udp(Agent::Udp(to)), Parcel::Document(line)) => match udp(*to, line).await {
-                Ok(()) => Sent::Ok,
-                Err(error) if line.len() > DATAGRAM => Sent::Refused(format!("{to}: {error}")),
-                Err(error) => Sent::Later(format!("{to}: {error}")),
-            },
+            (Kind::Udp(to), Parcel::Document(line)) => {
+                match timeout(self.bound, udp(to, line)).await {
+                    Ok(Ok(())) => Sent::Ok,
+                    Ok(Err(error)) if line.len() > DATAGRAM => {
+                        Sent::Refused(format!("{to}: {error}"))
+                    }
+                    Ok(Err(error)) => Sent::Later(format!("{to}: {error}")),
+                    Err(_elapsed) => Sent::Later(format!("{to}: its name was not found in time")),
+                }
+            }
             _ => Sent::Refused("this exporter sends nothing of that kind".to_owned()),
         }
     }
 }
 
 /// A line on standard output. A pipe that nobody reads blocks its writer: that is a thread which
-/// nobody else waits for.
-async fn print(mut line: String, bound: Duration) -> Sent {
-    line.push('\n');
-    let written = tokio::task::spawn_blocking(move || {
-        let mut stdout = std::io::stdout().lock();
-        stdout
-            .write_all(line.as_bytes())
-            .and_then(|()| stdout.flush())
-    });
-    match timeout(bound, written).await {
+/// nobody else waits for, and one at most. As long as it hangs, nothing else is written.
+async fn print(
+    line: &str,
+    stuck: &mut Option<JoinHandle<io::Result<()>>>,
+    bound: Duration,
+    write: impl FnOnce(&[u8]) -> io::Result<()> + Send + 'static,
+) -> Sent {
+    if let Some(mut before) = stuck.take()
+        && timeout(bound, &mut before).await.is_err()
+    {
+        *stuck = Some(before);
+        return Sent::Later("standard output: nobody reads it".to_owned());
+    }
+    let line = [line, "\n"].concat();
+    let mut written = spawn_blocking(move || write(line.as_bytes()));
+    match timeout(bound, &mut written).await {
         Ok(Ok(Ok(()))) => Sent::Ok,
         Ok(Ok(Err(error))) => Sent::Refused(format!("standard output: {error}")),
         Ok(Err(error)) => Sent::Refused(format!("standard output: {error}")),
-        Err(_elapsed) => Sent::Unknown("standard output: nobody reads it".to_owned()),
+        Err(_elapsed) => {
+            // It is written when somebody reads again: sent again it would count twice.
+            *stuck = Some(written);
+            Sent::Unknown("standard output: nobody reads it".to_owned())
+        }
     }
 }
 
-async fn tcp(to: std::net::SocketAddr, open: &mut Option<TcpStream>, line: &str) -> Sent {
+async fn tcp(to: &str, open: &mut Option<TcpStream>, line: &str) -> Sent {
     let mut stream = match open.take() {
         Some(stream) if is_open(&stream) => stream,
         _ => match TcpStream::connect(to).await {
@@ -114,12 +141,61 @@ fn is_open(stream: &TcpStream) -> bool {
     read.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
 }
 
-async fn udp(to: std::net::SocketAddr, line: &str) -> std::io::Result<()> {
-    let any = match to {
-        std::net::SocketAddr::V4(_) => "0.0.0.0:0",
-        std::net::SocketAddr::V6(_) => "[::]:0",
+async fn udp(to: &str, line: &str) -> std::io::Result<()> {
+    let mut last = std::io::Error::new(std::io::ErrorKind::NotFound, "the name has no address");
+    for address in lookup_host(to).await? {
+        let any = if address.is_ipv4() {
+            "0.0.0.0:0"
+        } else {
+            "[::]:0"
+        };
+        let socket = UdpSocket::bind(any).await?;
+        let sent = match socket.connect(address).await {
+            Ok(()) => socket.send(line.as_bytes()).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(_all_or_nothing) => return Ok(()),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::SeqCst},
+        mpsc,
     };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(to).await?;
-    socket.send(line.as_bytes()).await.map(|_all_or_nothing| ())
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_pipe_that_nobody_reads_holds_one_thread_however_long_it_lasts() {
+        let (reads, read) = mpsc::channel::<()>();
+        let (threads, bound) = (Arc::new(AtomicU32::new(0)), Duration::from_millis(10));
+        let mut stuck = None;
+        let counted = threads.clone();
+        let blocked = move |_: &[u8]| {
+            counted.fetch_add(1, SeqCst);
+            read.recv().map_err(io::Error::other)
+        };
+        let sent = print("1", &mut stuck, bound, blocked).await;
+        assert!(matches!(sent, Sent::Unknown(_)), "{sent:?}");
+        for _ in 0..5 {
+            let counted = threads.clone();
+            let write = move |_: &[u8]| {
+                counted.fetch_add(1, SeqCst);
+                Ok(())
+            };
+            let sent = print("2", &mut stuck, bound, write).await;
+            assert!(matches!(sent, Sent::Later(_)), "{sent:?}");
+        }
+        assert_eq!(threads.load(SeqCst), 1);
+        reads.send(()).expect("it waits");
+        let long = Duration::from_secs(30);
+        assert_eq!(print("2", &mut stuck, long, |_| Ok(())).await, Sent::Ok);
+    }
 }

@@ -1,33 +1,20 @@
-//! `koorde cloudwatch`: what CloudWatch will cost.
+//! `koorde cloudwatch cost`: the bill before it comes.
 
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::json;
 
-use super::{Failure, output};
 use crate::{
+    cli::{Failure, output},
     settings::{CloudWatchSettings, Exporter},
-    telemetry::cloudwatch::cost::{Bill, Plan, bill, told},
+    telemetry::cloudwatch::cost::{Bill, DASHBOARD, Plan, bill, for_alarms, told},
 };
-
-/// Tell what CloudWatch will cost
-#[derive(Debug, Args)]
-pub struct CloudWatchArgs {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print the bill before it comes: dollars a month, list prices of us-east-1
-    Cost(CostArgs),
-}
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-struct CostArgs {
+pub(super) struct CostArgs {
     /// Nodes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pods: u32,
@@ -47,17 +34,8 @@ Examples:
   koorde cloudwatch cost --pods 50
   koorde cloudwatch cost --pods 50 --flush 60";
 
-/// Prints what was asked for.
-///
-/// # Errors
-/// Standard output is closed.
-pub fn run(args: &CloudWatchArgs) -> Result<(), Failure> {
-    match &args.command {
-        Command::Cost(args) => cost(args),
-    }
-}
-
-fn cost(args: &CostArgs) -> Result<(), Failure> {
+/// Prints the bills.
+pub(super) fn run(args: &CostArgs) -> Result<(), Failure> {
     let defaults = CloudWatchSettings::default();
     let seconds = |given: Option<u64>, default| given.map_or(default, Duration::from_secs);
     let bills = [
@@ -135,10 +113,13 @@ fn as_table(bills: &[(Plan, Bill)]) -> String {
         return String::new();
     };
     format!(
-        "{}\n\n{} nodes, a look each {} s, a call each {} s; list prices of us-east-1.",
+        "{}\n\n{} nodes, a look each {} s, a call each {} s; list prices of us-east-1.\n\
+         The dashboard is ${:.2} more, the alarms ${:.2} (`koorde cloudwatch dashboard|alarms`).",
         table.trim_fmt(),
         plan.pods,
         plan.interval.as_secs(),
         plan.flush.as_secs(),
+        DASHBOARD,
+        for_alarms(),
     )
 }
