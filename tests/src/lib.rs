@@ -7,5 +7,6 @@ pub mod oracle;
 pub mod origin;
 pub mod process;
 pub mod replica;
+pub mod rollout;
 pub mod rules;
 pub mod sim;

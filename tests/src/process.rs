@@ -92,12 +92,10 @@ impl Process {
                 command.args([listen, "127.0.0.1:0"]);
             }
         }
-        command.args([
-            "--shutdown.delay",
-            "0s",
-            "--http.max_connections_per_client",
-            "10000",
-        ]);
+        if !flags.contains(&"--shutdown.delay") {
+            command.args(["--shutdown.delay", "0s"]);
+        }
+        command.args(["--http.max_connections_per_client", "10000"]);
         if !seeds.is_empty() {
             command.args(["--ring.seeds", &seeds.join(",")]);
         }

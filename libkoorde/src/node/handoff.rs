@@ -31,9 +31,11 @@ mod taking;
 pub(crate) use departed::Departed;
 
 /// How long it may take to tell a peer of purges that it lacks.
-const TELL: Duration = Duration::from_secs(1);
+const TELL: Duration = Duration::from_secs(5);
 /// Before who would not take something is asked once more.
 const AGAIN: Duration = Duration::from_millis(100);
+/// Times that a member can't be reached before the next owner gets its share.
+const TRIES: usize = 3;
 /// Members that take over at once.
 const AT_ONCE: usize = 16;
 /// Messages on their way to one of them.
@@ -48,8 +50,10 @@ struct Share {
 struct Given {
     /// Keys that it did not take.
     left: Vec<CacheKey>,
-    /// Whether the member can't take anything any more.
+    /// The member, if it leaves itself.
     gone: Option<Id>,
+    /// The member, if it could not be reached.
+    missed: Option<Id>,
 }
 
 /// How far the sending has come.
@@ -66,7 +70,7 @@ impl Inner {
     /// announced that it leaves, with a deadline.
     pub(crate) async fn hand_over(&self) {
         let mut left = self.store.keys_by_weight();
-        let (keys, mut gone) = (left.len(), Vec::new());
+        let (keys, mut gone, mut missed) = (left.len(), Vec::new(), Vec::new());
         loop {
             let shares = self.shares(std::mem::take(&mut left), &gone);
             let given = stream::iter(shares).map(|share| self.give(share));
@@ -74,6 +78,13 @@ impl Inner {
             for given in given {
                 left.extend(given.left);
                 gone.extend(given.gone);
+                missed.extend(given.missed);
+                // It may only have been slow.
+                let times = missed
+                    .iter()
+                    .filter(|id| given.missed == Some(**id))
+                    .count();
+                gone.extend(given.missed.filter(|_| times >= TRIES));
             }
             if left.is_empty() {
                 break;
@@ -106,7 +117,7 @@ impl Inner {
     }
 
     async fn give(&self, Share { member, keys }: Share) -> Given {
-        let (mut sent, mut gone) = (Sent::default(), None);
+        let (mut sent, mut gone, mut missed) = (Sent::default(), None, None);
         let taken = match self.offer_all(&member, &keys, &mut sent).await {
             Ok(reply) => {
                 gone = reply.leaving.then_some(member.id);
@@ -114,9 +125,7 @@ impl Inner {
             }
             Err(why) => {
                 debug!(member = %member.name, ?why, "It takes nothing over now.");
-                if matches!(why, PeerError::Unreachable(_)) {
-                    gone = Some(member.id);
-                }
+                missed = matches!(why, PeerError::Unreachable(_)).then_some(member.id);
                 0
             }
         };
@@ -124,6 +133,7 @@ impl Inner {
         Given {
             left: keys.into_iter().skip(place.min(sent.keys)).collect(),
             gone,
+            missed,
         }
     }
 

@@ -170,7 +170,10 @@ mod tests {
         departed.note(&member(1), left);
         purge(&purges);
         departed.note(&member(1), left);
-        assert_eq!((departed.born(Id(1)), departed.born(Id(2))), (Some(1), None));
+        assert_eq!(
+            (departed.born(Id(1)), departed.born(Id(2))),
+            (Some(1), None)
+        );
         for id in 2..2000 {
             departed.note(&member(id), left);
         }
