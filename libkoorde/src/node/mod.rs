@@ -5,7 +5,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -35,6 +35,7 @@ mod answer;
 mod aside;
 mod body;
 mod clock;
+pub mod cluster;
 mod connector;
 mod driver;
 mod egress;
@@ -57,6 +58,7 @@ mod overrides;
 mod owners;
 mod pass;
 mod peers;
+mod popular;
 mod propagation;
 mod purge;
 mod relay;
@@ -84,6 +86,7 @@ pub use wire::fuzzing;
 
 use answer::NodeName;
 use aside::Desk;
+use cluster::Counts;
 use driver::Driver;
 use egress::Guard;
 use fetch::Hop;
@@ -93,6 +96,7 @@ use later::Later;
 use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
+use popular::Popular;
 use report::{Explanation, RingReport, Stats};
 use resolver::Resolver;
 use routes::Routes;
@@ -138,6 +142,10 @@ pub(crate) struct Inner {
     driver: driver::Handle,
     address: SocketAddr,
     metrics: Arc<Metrics>,
+    /// What the process has counted, for members that ask.
+    counts: OnceLock<Counts>,
+    /// What clients ask for most.
+    popular: Popular,
     propagation: Propagation,
     /// Seeds that discovery last gave, to tell "nobody there yet" from "alone by design".
     seeds: AtomicUsize,
@@ -259,6 +267,8 @@ impl Node {
             driver: handle,
             address,
             metrics,
+            counts: OnceLock::new(),
+            popular: Popular::new(start.instant),
             propagation,
             seeds: AtomicUsize::new(0),
             purges,
