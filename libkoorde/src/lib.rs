@@ -32,6 +32,7 @@
 pub mod config;
 pub mod error;
 mod flight;
+pub mod hot_keys;
 pub mod id;
 pub mod metrics;
 pub mod node;

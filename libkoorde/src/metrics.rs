@@ -16,12 +16,14 @@ pub mod catalogue;
 mod cells;
 pub mod describe;
 mod distribution;
+pub mod figures;
 mod table;
 
 pub use book::{Book, Source, Values};
 pub use catalogue::SECONDS;
 pub use cells::{Count, Counters, Gauges, Level};
 pub use distribution::{Bin, Distribution, Distributions};
+pub use figures::Figures;
 pub use table::{OTHER, Word};
 
 macro_rules! metrics {

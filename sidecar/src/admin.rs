@@ -1,6 +1,6 @@
-//! What operators ask of one node: `/debug/*` and `/purge` of the admin listener.
+//! What operators ask of one node: `/debug/*`, `/purge` and the page `/ui/` of the admin listener.
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use libkoorde::{Quoted, policy::Target};
 
 use crate::http::{
@@ -12,10 +12,18 @@ use crate::http::{
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod purge;
+mod site;
+pub mod snapshot;
 mod token;
+mod ui;
+mod watch;
 
 pub(crate) use purge::{may_purge, method as purge_method, purge};
+pub(crate) use site::same_site;
 pub use token::{Token, TokenError};
+pub(crate) use ui::file;
+pub(crate) use watch::events;
+pub use watch::{MAX_VIEWERS, Watch, run as poll};
 
 /// `/debug/explain?url=`: why the next request for a URL would be a hit or a miss. The request's own
 /// fields count, so a variant is asked for as it would be fetched.
@@ -26,7 +34,10 @@ pub(crate) async fn explain<B>(state: &State, request: Request<B>, accept: &Acce
     };
     let (head, _) = request.into_parts();
     let request = libkoorde::Request::new(Method::GET, target, head.headers);
-    respond::json(StatusCode::OK, &state.node.explain(&request).await)
+    let mut answer = respond::json(StatusCode::OK, &state.node.explain(&request).await);
+    let fields = answer.headers_mut();
+    fields.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer
 }
 
 fn of_query(query: Option<&str>) -> Result<Target, Failure> {

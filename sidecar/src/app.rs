@@ -18,7 +18,7 @@ use tokio::{
 use tracing::info;
 
 use crate::{
-    admin::{Token, TokenError},
+    admin::{self, Token, TokenError, Watch},
     discovery,
     http::{Doors, HttpMetrics, ListenError, Listener, ListenerName, State},
     settings::{HttpSettings, Settings, ShutdownSettings, TlsSettings},
@@ -41,6 +41,8 @@ pub struct App {
     // Sets abort what is in them when they are dropped.
     listeners: JoinSet<()>,
     discovery: JoinSet<()>,
+    /// The poll for who looks at the cluster: also while this node leaves it.
+    poll: JoinSet<()>,
     bounds: ShutdownSettings,
     telemetry: Telemetry,
     publisher: Option<Publisher>,
@@ -105,7 +107,8 @@ impl App {
         book.adopt(telemetry.exports());
         // Listeners first: a port that is taken is found out before any peer hears of us.
         let http = Listener::bind(ListenerName::Http, &settings.http, &metrics).await?;
-        let admin = Listener::bind(ListenerName::Admin, &admin(&settings), &metrics).await?;
+        let admin =
+            Listener::bind(ListenerName::Admin, &admin_listener(&settings), &metrics).await?;
         let node = start_node(&settings, &mut book, &telemetry).await?;
         let addresses = Addresses {
             http: http.address(),
@@ -130,6 +133,14 @@ impl App {
             look_aside: CacheService::new(&node, settings.http.max_look_aside),
             tunnels: Arc::new(Semaphore::new(settings.http.max_tunnels)),
             http: settings.http.clone(),
+            watch: Watch::default(),
+        });
+        // Weak: the node must not keep alive what keeps it alive.
+        let counts = Arc::downgrade(&state);
+        node.tell(&state.book, move || {
+            if let Some(state) = counts.upgrade() {
+                state.refresh();
+            }
         });
         let publisher = Publisher::start(&settings.cloudwatch, told(&state, &settings, &telemetry));
         let mut listeners = JoinSet::new();
@@ -139,6 +150,8 @@ impl App {
         }
         let mut discovery = JoinSet::new();
         discovery.spawn(discovery::run(settings.ring.seeds.clone(), node.clone()));
+        let mut poll = JoinSet::new();
+        poll.spawn(admin::poll(Arc::clone(&state)));
         info!(node = node.name(), http = %addresses.http, admin = %addresses.admin, peer = %addresses.peer, "Started.");
         let bounds = settings.shutdown;
         Ok(Self {
@@ -147,6 +160,7 @@ impl App {
             phase,
             listeners,
             discovery,
+            poll,
             bounds,
             telemetry,
             publisher,
@@ -179,6 +193,7 @@ impl App {
         self.node.leave(bounds.leave).await;
         info!("Stopping.");
         self.phase.send_replace(Phase::Stopping);
+        self.poll.abort_all();
         // Each is bounded by `finish` itself; one that panicked has nothing left to finish.
         let end = Instant::now() + bounds.finish;
         while self.listeners.join_next().await.is_some() {}
@@ -207,7 +222,7 @@ fn told(state: &Arc<State>, settings: &Settings, telemetry: &Telemetry) -> Told 
 }
 
 /// The admin listener: the client listener's timeouts, no TLS, bounds of its own.
-fn admin(settings: &Settings) -> HttpSettings {
+fn admin_listener(settings: &Settings) -> HttpSettings {
     HttpSettings {
         listen: settings.admin.listen,
         tls: TlsSettings::default(),

@@ -25,6 +25,8 @@ use super::{
 const PARTS: usize = 40;
 /// Octaves: up to 2^37 − 1, which is 137 s in nanoseconds; what is above counts as that.
 const OCTAVES: usize = 37;
+/// Fine bins.
+pub(super) const BINS: u32 = (OCTAVES * PARTS) as u32;
 
 /// One histogram.
 #[derive(Debug)]
@@ -124,7 +126,7 @@ fn bin(value: u64) -> usize {
 
 /// The value whose relative distance to both ends of a bin is the same. A bin of one whole number is
 /// that number.
-fn middle(bin: usize) -> f64 {
+pub(super) fn middle(bin: usize) -> f64 {
     let (octave, part) = (bin / PARTS, bin % PARTS);
     let start = |part: usize| (1_u64 << octave) + (part << octave).div_ceil(PARTS) as u64;
     let (low, high) = (start(part), start(part + 1).saturating_sub(1));

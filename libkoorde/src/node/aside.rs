@@ -111,6 +111,7 @@ impl Node {
     /// A bound of this node, or `only-if-cached` and nothing stored.
     pub async fn look_aside(&self, request: Request) -> Result<Aside, FetchError> {
         let inner = &self.inner;
+        inner.popular.note(&request.target, &inner.hasher);
         let asked = inner.look_aside(request, Hop::Client, inner.config.fetch.timeout);
         let asked = asked.await;
         let tally = |result| {

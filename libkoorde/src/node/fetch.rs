@@ -72,6 +72,7 @@ impl Inner {
             {
                 return self.pass(request, no_body()).await;
             }
+            self.popular.note(&request.target, &self.hasher);
             let (asked, target) = ((&request.method, &request.fields), &request.target);
             if let Some(fresh) = self.near(asked, target, &request.overrides) {
                 return Ok(self.near_answer(&request.method, &fresh));

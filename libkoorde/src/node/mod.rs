@@ -5,7 +5,7 @@ use std::{
     fmt,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -36,6 +36,7 @@ mod answer;
 mod aside;
 mod body;
 mod clock;
+pub mod cluster;
 mod connector;
 mod driver;
 mod egress;
@@ -59,6 +60,7 @@ mod overrides;
 mod owners;
 mod pass;
 mod peers;
+mod popular;
 mod propagation;
 mod purge;
 mod relay;
@@ -86,6 +88,7 @@ pub use wire::fuzzing;
 
 use answer::NodeName;
 use aside::Desk;
+use cluster::Counts;
 use driver::Driver;
 use egress::Guard;
 use fetch::Hop;
@@ -96,6 +99,7 @@ use later::Later;
 use memo::{FlightKey, Memo};
 use origin::Origin;
 use peers::Peers;
+use popular::Popular;
 use report::{Explanation, RingReport, Stats};
 use resolver::Resolver;
 use routes::Routes;
@@ -141,6 +145,10 @@ pub(crate) struct Inner {
     driver: driver::Handle,
     address: SocketAddr,
     metrics: Arc<Metrics>,
+    /// What the process has counted, for members that ask.
+    counts: OnceLock<Counts>,
+    /// What clients ask for most.
+    popular: Popular,
     propagation: Propagation,
     /// Seeds that discovery last gave, to tell "nobody there yet" from "alone by design".
     seeds: AtomicUsize,
@@ -273,6 +281,8 @@ impl Node {
             driver: handle,
             address,
             metrics,
+            counts: OnceLock::new(),
+            popular: Popular::new(start.instant),
             propagation,
             seeds: AtomicUsize::new(0),
             purges,

@@ -46,6 +46,7 @@ impl Node {
         let inner = &self.inner;
         let target = Target::of_uri(uri).ok().filter(Target::is_as_written)?;
         let fresh = inner.near((method, fields), &target, overrides)?;
+        inner.popular.note(&target, &inner.hasher);
         let ttl = fresh.stored.head.ttl(fresh.now.instant);
         let mut answer = inner.word(method, &fresh, Vec::new());
         let member = inner.name.hit(ttl);

@@ -10,14 +10,14 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt, stream};
 use koorde_proto::{
     peer::v1::{
         FetchRequest, HandOffReply, HandOffRequest, InspectReply, InspectRequest, LeaseRequest,
-        OfferReply, OfferRequest, fetch_reply::Part, peer_client::PeerClient,
+        OfferReply, OfferRequest, StatsRequest, fetch_reply::Part, peer_client::PeerClient,
     },
     ring::v1::{Envelope, ring_client::RingClient},
 };
@@ -317,6 +317,26 @@ impl Peers {
         match time::timeout(timeout, client.inspect(request)).await {
             Ok(reply) => Ok(reply.map_err(refused)?.into_inner()),
             Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
+        }
+    }
+
+    /// Asks a peer what it has counted, for an operator; none from one too old to know the question.
+    pub(crate) async fn stats(
+        &self,
+        to: SocketAddr,
+        request: StatsRequest,
+        deadline: Instant,
+    ) -> Result<Option<wire::ToldAndOthers>, PeerError> {
+        let client = PeerClient::new(self.open_channel(to)?);
+        let mut client = client.max_decoding_message_size(wire::MAX_STATS);
+        match time::timeout_at(deadline.into(), client.stats(request)).await {
+            Ok(Ok(reply)) => {
+                let told = wire::told(reply.into_inner());
+                told.map(Some).map_err(PeerError::Refused)
+            }
+            Ok(Err(status)) if status.code() == Code::Unimplemented => Ok(None),
+            Ok(Err(status)) => Err(refused(status)),
+            Err(_elapsed) => Err(PeerError::Refused("no answer in time".to_owned())),
         }
     }
 

@@ -2,6 +2,15 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::metrics::{
+    Figures,
+    catalogue::{
+        CACHE_CAPACITY_BYTES, CACHE_COLLAPSED, CACHE_EVICTIONS, CACHE_HOT_COPIES, CACHE_REQUESTS,
+        CACHE_STORED_BYTES, CACHE_STORED_RESPONSES, CACHE_STORES, ORIGIN_REQUESTS, RING_MEMBERS,
+    },
+    describe::Metric,
+};
+
 /// The ring as this node sees it (`/debug/ring`, `koorde ring`).
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RingReport {
@@ -128,4 +137,86 @@ pub struct Stats {
     pub members: u64,
     /// Hot copies held here.
     pub hot_copies: u64,
+}
+
+impl Stats {
+    /// The same numbers of what was counted, by one node or by many: sizes are sums, `members` is as
+    /// the node says that knows most.
+    #[must_use]
+    pub fn of(figures: &Figures) -> Self {
+        let requests = |words: &[&str]| figures.counted(&CACHE_REQUESTS, words);
+        let whole = |level: i64| u64::try_from(level).unwrap_or(0);
+        let level = |metric: &Metric| figures.level(metric);
+        let sum = |metric: &Metric| level(metric).map_or(0, |spread| whole(spread.sum));
+        Self {
+            hits_local: requests(&["hit", "local"]) + requests(&["hit", "hot"]),
+            hits_remote: requests(&["hit", "peer"]),
+            validated: requests(&["validated"]),
+            misses: requests(&["miss"]),
+            stale: requests(&["stale"]),
+            bypass: requests(&["bypass"]),
+            errors: requests(&["error"]),
+            collapsed: figures.counted(&CACHE_COLLAPSED, &[]),
+            stores: figures.counted(&CACHE_STORES, &[]),
+            evictions: figures.counted(&CACHE_EVICTIONS, &["size"]),
+            stored_responses: sum(&CACHE_STORED_RESPONSES),
+            stored_bytes: sum(&CACHE_STORED_BYTES),
+            capacity_bytes: sum(&CACHE_CAPACITY_BYTES),
+            origin_requests: figures.counted(&ORIGIN_REQUESTS, &[]),
+            members: level(&RING_MEMBERS).map_or(0, |spread| whole(spread.most)),
+            hot_copies: sum(&CACHE_HOT_COPIES),
+        }
+    }
+
+    /// Answers for which nobody waited for the origin: from a store here or elsewhere, stale ones too.
+    #[must_use]
+    pub const fn hits(&self) -> u64 {
+        self.hits_local
+            .saturating_add(self.hits_remote)
+            .saturating_add(self.stale)
+    }
+
+    /// The part of answered requests that were [hits](Self::hits), 0–1; none if there were none.
+    #[must_use]
+    pub fn hit_ratio(&self) -> Option<f64> {
+        let others = self.misses.saturating_add(self.validated);
+        let all = self.hits().saturating_add(others);
+        (all > 0).then(|| self.hits() as f64 / all as f64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        metrics::{Book, Metrics},
+        outcome::{CacheResult, Tier},
+    };
+
+    #[test]
+    fn the_numbers_of_what_was_counted_are_the_nodes_own() {
+        let mut book = Book::default();
+        let metrics = Metrics::new(&mut book);
+        for (result, tier, times) in [
+            (CacheResult::Hit, Tier::Local, 1),
+            (CacheResult::Hit, Tier::Hot, 2),
+            (CacheResult::Hit, Tier::Peer, 4),
+            (CacheResult::Stale, Tier::Local, 8),
+            (CacheResult::Validated, Tier::Origin, 16),
+            (CacheResult::Miss, Tier::Peer, 32),
+        ] {
+            metrics.requests(result, tier).inc_by(times);
+        }
+        metrics.origin_requests.inc();
+        metrics.stored_bytes.set(9);
+        let stats = Stats::of(&Figures::of(book.sources()));
+        assert_eq!(
+            (stats.hits_local, stats.hits_remote, stats.hits()),
+            (3, 4, 15)
+        );
+        assert_eq!((stats.validated, stats.misses), (16, 32));
+        assert_eq!((stats.origin_requests, stats.stored_bytes), (1, 9));
+        assert_eq!(stats.hit_ratio(), Some(15.0 / 63.0));
+        assert_eq!(Stats::default().hit_ratio(), None);
+    }
 }

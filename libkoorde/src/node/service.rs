@@ -15,7 +15,7 @@ use koorde_proto::{
     peer::v1::{
         Chunk, End, FetchReply, FetchRequest, HandOffReply, HandOffRequest, InspectReply,
         InspectRequest, InvalidateReply, InvalidateRequest, LeaseReply, LeaseRequest, Mode,
-        OfferReply, OfferRequest, PurgeSync, PurgeSyncReply,
+        OfferReply, OfferRequest, PurgeSync, PurgeSyncReply, StatsReply, StatsRequest,
         fetch_reply::Part,
         hand_off_request, offer_request,
         peer_server::{Peer, PeerServer},
@@ -289,6 +289,14 @@ impl Peer for Doors {
         let grant = self.node.origin.lease(&asked.origin, &asked.node, &ask);
         let grant = grant.ok_or_else(|| Status::failed_precondition("no such budget, or no room"));
         Ok(Response::new(wire::leased(grant?)))
+    }
+
+    async fn stats(&self, request: Request<StatsRequest>) -> Result<Response<StatsReply>, Status> {
+        let asked = request.into_inner();
+        self.admit(asked.version, &asked.cluster)?;
+        let asked = wire::stats_asked(&asked.asked).map_err(Status::invalid_argument)?;
+        let others = self.node.known_beside(&asked);
+        Ok(Response::new(wire::stats_reply(&self.node.told(), &others)))
     }
 }
 

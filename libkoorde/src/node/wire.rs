@@ -26,6 +26,7 @@ mod handoff;
 mod offer;
 mod purge;
 mod ring;
+mod stats;
 pub(crate) use handoff::{
     HandOffStart, HandedOver, hand_off_start, hand_off_started, handed_chunk, handed_over,
     taken_over,
@@ -35,6 +36,9 @@ pub(crate) use purge::{
     MAX_URLS, answer_sync, behind, invalidate, invalidated, is_behind, sync, sync_reply, synced,
 };
 pub(crate) use ring::{envelope, hello, message, sender};
+pub(crate) use stats::{
+    MAX_ASKED, MAX_HOT, MAX_STATS, ToldAndOthers, stats_asked, stats_reply, stats_request, told,
+};
 
 /// Version of the protocol and of the rules by which keys are made and hashed.
 pub(crate) const VERSION: u32 = 1;

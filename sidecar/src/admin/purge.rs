@@ -131,6 +131,7 @@ fn asked<B>(state: &State, request: &Request<B>) -> Result<PurgeRequest, Failure
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Failure::new(status, "method", message));
     }
+    super::same_site(request.headers())?;
     permitted(state, request.headers())?;
     read(request.uri().query().unwrap_or_default()).map_err(Failure::bad_request)
 }

@@ -10,3 +10,13 @@ use std::time::Instant;
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
+
+/// The date, in UTC, to the second: for lines that somebody reads later.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the command line reads the clock"
+)]
+pub(crate) fn date() -> String {
+    let now = std::time::SystemTime::now();
+    humantime_serde::re::humantime::format_rfc3339_seconds(now).to_string()
+}

@@ -14,6 +14,7 @@ mod clock;
 pub mod cloudwatch;
 pub mod config;
 pub mod dev;
+mod events;
 pub mod explain;
 mod failure;
 #[cfg(fuzzing)]
@@ -29,6 +30,7 @@ pub mod purge;
 pub mod ring;
 pub mod serve;
 pub mod stats;
+pub mod top;
 
 pub use client::Endpoint;
 pub use failure::Failure;
@@ -65,8 +67,10 @@ pub enum Command {
     Get(get::GetArgs),
     /// Show the ring as one node sees it
     Ring(ring::RingArgs),
-    /// Show the numbers of one node: hits, origin requests saved, bytes
+    /// Show the numbers of one node or of all: hits, origin requests saved, bytes
     Stats(stats::StatsArgs),
+    /// Show the whole cluster in this terminal, once a second
+    Top(top::TopArgs),
     /// Explain where a URL lives and why its next request is a hit or a miss
     Explain(explain::ExplainArgs),
     /// Purge a URL, a tag, a prefix, a host or everything on every node
@@ -104,6 +108,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Get(args) => get::run(args).await,
         Command::Ring(args) => ring::run(args).await,
         Command::Stats(args) => stats::run(args).await,
+        Command::Top(args) => top::run(args).await,
         Command::Explain(args) => explain::run(args).await,
         Command::Purge(args) => purge::run(args).await,
         Command::Inject(args) => inject::run(args).await,
@@ -133,7 +138,7 @@ mod tests {
 
     #[test]
     fn every_command_that_reports_has_json() {
-        for command in ["dev", "ring", "stats"] {
+        for command in ["dev", "ring", "stats", "top"] {
             assert!(
                 Cli::try_parse_from(["koorde", command, "--json"]).is_ok(),
                 "{command}"

@@ -59,6 +59,19 @@ pub(crate) fn trimmed(table: &Table) -> String {
     lines.join("\n")
 }
 
+/// A text from the network, without what would move the cursor or hide something.
+pub(crate) fn printable(text: &str) -> String {
+    let hides = |c: char| matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let plain = |c: char| {
+        if c.is_control() || hides(c) {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
 /// `1536` → `1.5 KiB`.
 pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -7,6 +7,8 @@ use libkoorde::node::report::{MemberReport, RingReport};
 
 use super::{Endpoint, Failure, client::Client, output};
 
+mod watch;
+
 /// Show the ring as one node sees it
 ///
 /// Members are listed clockwise from the asked node. `share` is the part of all keys that a member
@@ -18,7 +20,10 @@ pub struct RingArgs {
     /// The admin listener of the node to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     admin: Endpoint,
-    /// Write the report as JSON
+    /// Go on: a line for each member, then one each time that a member comes, goes, or does not answer
+    #[arg(long)]
+    watch: bool,
+    /// Write the report as JSON; with --watch a line of it each time
     #[arg(long)]
     json: bool,
 }
@@ -27,6 +32,7 @@ const EXAMPLES: &str = "\
 Examples:
   koorde ring
   koorde ring --admin http://127.0.0.1:9091
+  koorde ring --watch
   koorde ring --json | jq -r '.members[].name'
   kubectl port-forward koorde-0 9090 & koorde ring";
 
@@ -35,6 +41,9 @@ Examples:
 /// # Errors
 /// No answer, or not a node's.
 pub async fn run(args: RingArgs) -> Result<(), Failure> {
+    if args.watch {
+        return watch::run(&args.admin, args.json).await;
+    }
     let uri = args.admin.at("/debug/ring")?;
     let report = Client::for_reports()?.report(&args.admin, uri).await?;
     if args.json {

@@ -1,14 +1,20 @@
-//! `koorde stats`: the numbers of one node.
+//! `koorde stats`: the numbers of one node, or of all.
+
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::{Endpoint, Failure, client::Client, output};
+use super::{
+    Endpoint, Failure,
+    client::Client,
+    output::{self, printable},
+};
 
-/// Show the numbers of one node: hits, origin requests saved, bytes
+/// Show the numbers of one node or of all: hits, origin requests saved, bytes
 ///
-/// They count from the node's start and are of this node alone: what it answered to its own clients,
-/// and what it keeps. A hit is any answer for which nobody asked the origin, be it from this node's
+/// They count from the node's start and, without --cluster, are of this node alone: what it answered to
+/// its own clients, and what it keeps. A hit is any answer for which nobody asked the origin, be it from this node's
 /// store or from another's.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
@@ -16,6 +22,9 @@ pub struct StatsArgs {
     /// The admin listener of the node to ask
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
     admin: Endpoint,
+    /// Those of all members together, and who did not answer
+    #[arg(long)]
+    cluster: bool,
     /// Write the numbers as JSON
     #[arg(long)]
     json: bool,
@@ -25,14 +34,16 @@ const EXAMPLES: &str = "\
 Examples:
   koorde stats
   koorde stats --json | jq .cache.hit_rate
-  for port in 9090 9091 9092; do koorde stats --admin http://127.0.0.1:$port; done";
+  koorde stats --cluster
+  koorde stats --cluster --json | jq '.members.silent, .hotspots.urls[:3]'";
 
 /// Asks for the numbers and shows them.
 ///
 /// # Errors
 /// No answer, or not a node's.
 pub async fn run(args: StatsArgs) -> Result<(), Failure> {
-    let uri = args.admin.at("/metrics/json")?;
+    let scope = if args.cluster { "?scope=cluster" } else { "" };
+    let uri = args.admin.at(&format!("/metrics/json{scope}"))?;
     let report = Client::for_reports()?.report(&args.admin, uri).await?;
     if args.json {
         return output::json(&report);
@@ -69,7 +80,11 @@ fn lines(numbers: &Numbers<'_>) -> Vec<String> {
         .0
         .pointer("/node")
         .and_then(|node| node.as_str().or_else(|| node.get("name")?.as_str()));
-    let mut lines = vec![format!("node      {}", name.unwrap_or("without name"))];
+    let name = name.unwrap_or("without name");
+    let mut lines = match members(numbers) {
+        Some(members) => vec![format!("cluster   {members}, asked by {name}")],
+        None => vec![format!("node      {name}")],
+    };
     let mut add = |label: &str, text: Option<String>| {
         lines.extend(text.map(|text| format!("{label:<9} {text}")));
     };
@@ -106,8 +121,56 @@ fn lines(numbers: &Numbers<'_>) -> Vec<String> {
         "ring",
         numbers.list(&[("/routing/members", "members known")]),
     );
-    add("hot keys", numbers.list(&[("/hotspots/count", "now")]));
+    add("latency", latency(numbers));
+    add(
+        "copies",
+        numbers.list(&[("/hotspots/count", "hot copies of other owners' responses")]),
+    );
+    let hot_keys = numbers.0.pointer("/hotspots/urls");
+    let hot_keys = hot_keys.and_then(Value::as_array).into_iter().flatten();
+    for key in hot_keys.take(10) {
+        let share = key["share"].as_f64().map(output::percent);
+        let row = share.zip(key["url"].as_str());
+        add(
+            "hot key",
+            row.map(|(share, url)| format!("{share:>7}  {}", printable(url))),
+        );
+    }
     lines
+}
+
+/// Of the whole cluster: how many answered, and who did not.
+fn members(numbers: &Numbers<'_>) -> Option<String> {
+    let (asked, answered) = (
+        numbers.count("/members/asked")?,
+        numbers.count("/members/answered")?,
+    );
+    let silent = numbers.0.pointer("/members/silent")?.as_array()?;
+    let silent = silent.iter().filter_map(|one| {
+        let (name, why) = (one["name"].as_str()?, one["why"].as_str()?);
+        Some(format!("{} ({})", printable(name), printable(why)))
+    });
+    let silent: Vec<String> = silent.collect();
+    let mut text = format!(
+        "{answered} of {} answered",
+        output::counted(asked, "member")
+    );
+    if !silent.is_empty() {
+        text += &format!("; not: {}", silent.join(", "));
+    }
+    Some(text)
+}
+
+fn latency(numbers: &Numbers<'_>) -> Option<String> {
+    let time = |path| {
+        let seconds = numbers.part(path)?;
+        Duration::try_from_secs_f64(seconds).ok()
+    };
+    let (p50, p99) = (time("/latency/p50_seconds")?, time("/latency/p99_seconds")?);
+    let (p50, p99) = (output::millis(p50), output::millis(p99));
+    Some(format!(
+        "{p50} median, {p99} for 99 % to the head of the response"
+    ))
 }
 
 fn hit_rate(numbers: &Numbers<'_>) -> Option<String> {
@@ -184,6 +247,25 @@ mod tests {
     #[test]
     fn numbers_that_are_not_sent_are_not_shown_as_zero() {
         assert_eq!(lines(&Numbers(&json!({}))), ["node      without name"]);
+    }
+
+    #[test]
+    fn a_cluster_says_how_many_answered_and_shows_nothing_that_moves_a_cursor() {
+        let silent = json!([{ "name": "koorde-2", "why": "no answer in time" }]);
+        let report = json!({
+            "node": { "name": "koorde-0" },
+            "members": { "asked": 3, "answered": 2, "silent": silent },
+            "latency": { "p50_seconds": 0.0002, "p99_seconds": 0.5 },
+            "hotspots": { "urls": [{ "url": "http://a/\u{1b}[2J", "share": 0.5 }] },
+        });
+        let text = lines(&Numbers(&report)).join("\n");
+        for part in [
+            "2 of 3 members answered; not: koorde-2 (no answer in time), asked by koorde-0",
+            "0.20 ms median, 500 ms for 99 %",
+            "50.0 %  http://a/\u{fffd}[2J",
+        ] {
+            assert!(text.contains(part), "{part:?} in\n{text}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use libkoorde::{CacheService, Gateway, Node, Propagation, metrics::Book};
+use libkoorde::{CacheService, Gateway, Node, Propagation, Quoted, metrics::Book};
 use tokio::sync::{Semaphore, watch};
 use tower::{BoxError, Service};
 use tower_http::set_header::SetResponseHeader;
@@ -21,7 +21,7 @@ use super::{
     respond::{self, Answer, Failure},
 };
 use crate::{
-    admin::{self, Token},
+    admin::{self, Token, Watch},
     settings::HttpSettings,
     shutdown::Phase,
     telemetry::{format::Format, json, process::Process, prometheus},
@@ -55,6 +55,8 @@ pub struct State {
     pub http: HttpSettings,
     /// A place for each tunnel.
     pub tunnels: Arc<Semaphore>,
+    /// Who looks at the cluster through this node.
+    pub watch: Watch,
 }
 
 impl State {
@@ -175,10 +177,19 @@ impl Doors {
             BuiltIn::Health => respond::json(status(state), &json::health(state)),
             BuiltIn::Metrics => metrics(state, Format::negotiate(&request, accept), accept),
             BuiltIn::Prometheus => metrics(state, Ok(Format::exposition(accept)), accept),
-            BuiltIn::Json => metrics(state, Ok(Format::Json), accept),
+            BuiltIn::Json => match scope(request.uri().query(), self.listener) {
+                Ok(Scope::Node) => metrics(state, Ok(Format::Json), accept),
+                Ok(Scope::Cluster) => respond::json(StatusCode::OK, &json::cluster(state).await),
+                Err(failure) => failure.answer(accept),
+            },
             BuiltIn::Ring => respond::json(StatusCode::OK, &state.node.probe_ring().await),
             BuiltIn::Explain => admin::explain(state, request, accept).await,
             BuiltIn::Config => respond::json(StatusCode::OK, &state.settings),
+            BuiltIn::Page => admin::file(&request, accept),
+            BuiltIn::Events => match admin::same_site(request.headers()) {
+                Ok(()) => admin::events(state, accept),
+                Err(failure) => failure.answer(accept),
+            },
             BuiltIn::Purge => unreachable!("answered above"),
         }
     }
@@ -191,6 +202,30 @@ impl Doors {
             paths.join(", ")
         );
         Failure::new(StatusCode::NOT_FOUND, "not-found", message).answer(accept)
+    }
+}
+
+/// Whose numbers are asked for.
+enum Scope {
+    Node,
+    Cluster,
+}
+
+/// Those of the cluster only on the admin listener: each answer asks all members.
+fn scope(query: Option<&str>, listener: ListenerName) -> Result<Scope, Failure> {
+    let pairs = query.unwrap_or_default().split('&');
+    let mut asked = pairs.filter_map(|pair| pair.strip_prefix("scope="));
+    match (asked.next_back(), listener) {
+        (None | Some("node"), _) => Ok(Scope::Node),
+        (Some("cluster"), ListenerName::Admin) => Ok(Scope::Cluster),
+        (Some("cluster"), ListenerName::Http) => {
+            let message = "the cluster's numbers are on the admin listener".to_owned();
+            Err(Failure::new(StatusCode::FORBIDDEN, "scope", message))
+        }
+        (Some(other), _) => {
+            let message = format!("scope = {}: must be node or cluster", Quoted(other));
+            Err(Failure::bad_request(message))
+        }
     }
 }
 

@@ -15,10 +15,12 @@ pub(super) enum BuiltIn {
     Explain,
     Config,
     Purge,
+    Page,
+    Events,
 }
 
 /// Path, purpose, whether it is on the admin listener, whether it is on the main one.
-const BUILT_IN: [(&str, BuiltIn, bool, bool); 10] = [
+const BUILT_IN: [(&str, BuiltIn, bool, bool); 12] = [
     ("/livez", BuiltIn::Livez, true, true),
     ("/readyz", BuiltIn::Readyz, true, true),
     ("/health", BuiltIn::Health, true, true),
@@ -29,6 +31,8 @@ const BUILT_IN: [(&str, BuiltIn, bool, bool); 10] = [
     ("/debug/explain", BuiltIn::Explain, true, false),
     ("/debug/config", BuiltIn::Config, true, false),
     ("/purge", BuiltIn::Purge, true, false),
+    ("/ui", BuiltIn::Page, true, false),
+    ("/ui/events", BuiltIn::Events, true, false),
 ];
 
 impl BuiltIn {
@@ -36,7 +40,11 @@ impl BuiltIn {
     pub(super) fn find(path: &str, listener: ListenerName) -> Option<Self> {
         let mut here = here(listener);
         let found = here.find(|(known, _)| *known == path);
-        found.map(|(_, built_in)| built_in)
+        let page = || {
+            let is_below = listener == ListenerName::Admin && path.starts_with("/ui/");
+            is_below.then_some(Self::Page)
+        };
+        found.map(|(_, built_in)| built_in).or_else(page)
     }
 
     /// Its path.

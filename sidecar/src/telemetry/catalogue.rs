@@ -30,6 +30,8 @@ const ROUTES: &[&str] = &[
     "/debug/explain",
     "/debug/config",
     "/purge",
+    "/ui",
+    "/ui/events",
     "other",
 ];
 const CLASSES: &[&str] = &["1xx", "2xx", "3xx", "4xx", "5xx", "aborted"];

@@ -1,5 +1,7 @@
 //! Purges ↔ protobuf.
 
+use std::{net::SocketAddr, sync::Arc};
+
 use koorde_proto::peer::v1::{self as proto, failed::Kind, purge_entry::Class as ProtoClass};
 
 use super::VERSION;
@@ -167,21 +169,34 @@ pub(crate) fn synced(sync: proto::PurgeSync) -> Result<Sync, String> {
     })
 }
 
+/// A member that the asker may not know.
+pub(super) fn other((id, name, addr): &(Id, Arc<str>, SocketAddr)) -> proto::PurgeMember {
+    proto::PurgeMember {
+        id: id.0,
+        name: name.to_string(),
+        address: addr.to_string(),
+    }
+}
+
+/// The same, read.
+pub(super) fn member(one: proto::PurgeMember) -> Result<(Id, Arc<str>, SocketAddr), String> {
+    let address = one.address.parse();
+    let address = address.map_err(|_| format!("address {}", Quoted(&one.address)))?;
+    if one.name.len() > 253 {
+        return Err(format!("name of {} bytes", one.name.len()));
+    }
+    Ok((Id(one.id), one.name.into(), address))
+}
+
 pub(crate) fn answer_sync(reply: SyncReply) -> proto::PurgeSyncReply {
     let (vector, horizon) = known(reply.known.as_ref().unwrap_or(&Known::default()));
-    let member =
-        |(id, name, addr): &(Id, std::sync::Arc<str>, std::net::SocketAddr)| proto::PurgeMember {
-            id: id.0,
-            name: name.to_string(),
-            address: addr.to_string(),
-        };
     proto::PurgeSyncReply {
         digest: reply.digest,
         generation: reply.generation,
         known: vector,
         horizon: reply.known.is_some().then_some(horizon),
         entries: reply.entries.iter().map(entry).collect(),
-        others: reply.others.iter().map(member).collect(),
+        others: reply.others.iter().map(other).collect(),
     }
 }
 
@@ -191,14 +206,6 @@ pub(crate) fn sync_reply(reply: proto::PurgeSyncReply) -> Result<SyncReply, Stri
         .is_some()
         .then(|| read_known(reply.known, reply.horizon))
         .transpose()?;
-    let member = |one: proto::PurgeMember| {
-        let address = one.address.parse();
-        let address = address.map_err(|_| format!("address {}", Quoted(&one.address)))?;
-        if one.name.len() > 253 {
-            return Err(format!("name of {} bytes", one.name.len()));
-        }
-        Ok((Id(one.id), one.name.into(), address))
-    };
     let others = bounded("members", reply.others, MAX_MEMBERS)?;
     Ok(SyncReply {
         digest: reply.digest,

@@ -71,7 +71,9 @@ fn examples(nodes: &[NodeRow], origin: SocketAddr) -> Vec<String> {
         "Look inside:".to_owned(),
         format!("  koorde explain{admin} {page}"),
         format!("  koorde ring{admin}"),
-        format!("  koorde stats{admin}"),
+        format!("  koorde stats{admin} --cluster"),
+        format!("  koorde top{admin}"),
+        format!("  {}/ui in a browser", first.admin),
         "Load:".to_owned(),
         format!("  koorde bench --origin-delay 20ms {}", flags.join(" ")),
     ]
