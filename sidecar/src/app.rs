@@ -129,6 +129,7 @@ impl App {
             name: name_field(node.name()),
             propagation: telemetry.propagation(),
             token,
+            takes_purges: settings.admin.purge,
             gateway: Gateway::new(&settings.config()).map_err(AppError::Settings)?,
             look_aside: CacheService::new(&node, settings.http.max_look_aside),
             tunnels: Arc::new(Semaphore::new(settings.http.max_tunnels)),

@@ -35,6 +35,7 @@ mod tunnel;
 mod upload;
 
 pub use accept::Accept;
+pub(crate) use connection::ClientAddress;
 pub use doors::{Doors, State};
 pub use listener::{ListenError, Listener};
 pub use metrics::{HttpMetrics, ListenerName};

@@ -18,8 +18,8 @@
 //! # What is added, and why so
 //! - A **native sidecar** (Kubernetes ≥ 1.29), first of the init containers: it is there before every
 //!   other container, ends after the last, and a Job completes.
-//! - A **startup probe** on the peer listener, which is bound after the others: the app starts when the
-//!   sidecar can answer, whether or not there is a ring. **No readiness probe**: a sidecar's counts for
+//! - A **startup probe** by a command that asks the admin listener, which answers once all are bound: the app
+//!   starts when the sidecar can answer, whether or not there is a ring, and no mesh is in between. **No readiness probe**: a sidecar's counts for
 //!   the pod's, and trouble with the cache must not take an app out of rotation. **No liveness probe**:
 //!   the doors are on loopback, where the kubelet cannot reach them, and what it can reach, an open port,
 //!   tells nothing; a process that ends is started again anyway.
@@ -27,7 +27,7 @@
 //!   twice the store's capacity.
 //! - A `securityContext` that Pod Security's profile `restricted` admits, and no user: the image's is
 //!   65532, and OpenShift chooses its own. Only in a pod whose own user is root is it named.
-//! - An empty volume where the **service account's token** would be mounted: the sidecar needs none.
+//! - A volume without a token where the **service account's token** would be mounted: the sidecar needs none.
 //! - `KOORDE_ENDPOINT` in every container that starts later and has none; on request the variables
 //!   that make HTTP clients use a proxy.
 //!
@@ -42,6 +42,7 @@ mod draft;
 mod facts;
 mod merge;
 mod plan;
+mod ports;
 mod quantity;
 mod record;
 mod resources;

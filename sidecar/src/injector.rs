@@ -31,5 +31,6 @@ mod run;
 
 pub use api::{ApiError, ApiServer};
 pub use certificates::{Lifetimes, OwnCertificates, Source};
+pub(crate) use certificates::{is_signed_by, names_of, pem_blocks, validity};
 pub use review::{Answer, Event, Outcome, answer};
 pub use run::{Addresses, Injector, InjectorError, InjectorSettings};

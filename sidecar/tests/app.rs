@@ -328,6 +328,34 @@ async fn a_purge_through_the_admin_listener_is_answered_with_a_receipt() {
     app.shutdown().await;
 }
 
+/// An app could otherwise purge for the whole ring through its own sidecar, token or no token.
+#[tokio::test]
+async fn a_node_that_takes_no_purges_takes_none_by_any_door() {
+    let mut settings = settings();
+    settings.admin.purge = false;
+    settings.http.purge = true;
+    let app = start(settings).await;
+    let client = Client::default();
+    let url = format!("http://{}/purge?all=true&hard=true", app.addresses().admin);
+    let answer = client.send(Method::POST, &url, &[]).await;
+    assert_eq!(answer.status, StatusCode::FORBIDDEN, "{}", answer.body);
+    assert!(answer.body.contains("admin.purge"), "{}", answer.body);
+    let purge = Method::from_bytes(b"PURGE").expect("a token");
+    let url = format!(
+        "http://{}/cache?url=http://a.example/",
+        app.addresses().http
+    );
+    let answer = client.send(purge, &url, &[]).await;
+    assert!(
+        answer.status.is_client_error(),
+        "{} {}",
+        answer.status,
+        answer.body
+    );
+    assert_eq!(app.node().purge_generation(), 0);
+    app.shutdown().await;
+}
+
 #[tokio::test]
 async fn with_a_token_file_a_purge_needs_the_token() {
     let path = std::env::temp_dir().join(format!("koorde-token-{}", std::process::id()));

@@ -108,6 +108,68 @@ fn the_patch_of_a_plain_pod_is_as_reviewed() {
     assert_eq!(patch.trim(), read("plain_patch.json").trim(), "{patch}");
 }
 
+/// What `koorde uninject` may do to a value that somebody has written after us: nothing.
+#[test]
+fn no_proxy_that_was_changed_since_stays_as_it_was_changed() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {annotations: {config.koorde.dev/http-proxy: 'true'}}\n\
+               spec: {containers: [{name: a, env: [{name: NO_PROXY, value: corp}]}]}\n";
+    let once = stdout(inject(pod, &["--output", "json"]));
+    assert!(once.contains("corp,localhost"), "{once}");
+    assert_eq!(
+        uninjected(&once)[0]["spec"]["containers"][0]["env"][0]["value"],
+        "corp"
+    );
+    let changed = once.replace("corp,localhost", "corp,new,localhost");
+    let left = &uninjected(&changed)[0]["spec"]["containers"][0]["env"];
+    let value = left[0]["value"].as_str().expect("it is there");
+    assert!(value.starts_with("corp,new,localhost"), "{left}");
+}
+
+#[test]
+fn a_second_document_behind_dots_is_not_lost_but_refused() {
+    let text = "kind: Pod\nspec: {containers: [{name: a}]}\n...\nkind: Service\n";
+    let output = inject(text, &[]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        error.contains("another document begins after `...`"),
+        "{error}"
+    );
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0));
+    // At the end they are nothing.
+    stdout(inject(
+        "kind: Pod\nspec: {containers: [{name: a}]}\n...\n",
+        &[],
+    ));
+}
+
+#[test]
+fn pull_secrets_do_not_hide_those_of_the_service_account() {
+    let pod = |secrets: &str| {
+        let spec = format!("spec: {{containers: [{{name: a}}], imagePullSecrets: {secrets}}}");
+        format!("kind: Pod\n{spec}\n")
+    };
+    let names = |output: Output| {
+        let pod: serde_json::Value = serde_json::from_str(&stdout(output)).expect("JSON");
+        let names = pod["spec"]["imagePullSecrets"].as_array().cloned();
+        names.map_or(0, |names| names.len())
+    };
+    for (secrets, more, count) in [
+        ("[]", &["--output", "json"][..], 0),
+        ("null", &["--output", "json"], 0),
+        ("[{name: mine}]", &["--output", "json"], 2),
+        ("[]", &["--output", "json", "--force-pull-secrets"], 1),
+    ] {
+        let output = inject(&pod(secrets), more);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(
+            error.contains("--force-pull-secrets"),
+            count == 0,
+            "{secrets}: {error}"
+        );
+        assert_eq!(names(output), count, "{secrets} {more:?}");
+    }
+}
+
 #[test]
 fn there_is_no_expectation_without_its_case() {
     let cases: BTreeMap<_, _> = cases("cases").into_iter().collect();
@@ -271,10 +333,18 @@ fn the_sidecar_starts_with_the_variables_that_it_is_given() {
         .lines()
         .map(|line| line.expect("readable"))
         .find(|line| line.contains("\"Started.\""));
-    let _ = child.kill();
-    let _ = child.wait();
     let started: serde_json::Value =
         serde_json::from_str(&started.expect("it starts")).expect("JSON");
+    let probe = &sidecar["startupProbe"]["exec"]["command"];
+    assert_eq!(probe[0], "/usr/bin/koorde");
+    assert_eq!(probe[3], "http://127.0.0.1:4090");
+    let admin = started["admin"].as_str().expect("an address").to_owned();
+    let probed = |admin: &str| koorde(&["ring", "--admin", admin], "").status.code();
+    assert_eq!([&probe[1], &probe[2]], ["ring", "--admin"]);
+    let while_it_runs = probed(&admin);
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!([while_it_runs, probed(&admin)], [Some(0), Some(1)]);
     assert_eq!(started["node"], "job-x7.web");
     let is_on = |key: &str, host: &str| {
         started[key]

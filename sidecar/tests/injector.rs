@@ -264,6 +264,11 @@ async fn more_reviews_than_there_is_room_for_wait_a_moment_and_are_turned_away()
         answer.status() == StatusCode::SERVICE_UNAVAILABLE
     })
     .await;
+    // They are all of one address, which has half of the turns: another one's reviews are answered.
+    let other = std::net::Ipv4Addr::new(127, 0, 0, 2);
+    let connection = webhook::connect_from(other, injector.webhook, &bundle).await;
+    let answer = connection.expect("it serves").review(&review("u")).await;
+    assert!(answer.is_ok(), "{answer:?}");
     // Their time is over: each is told, and there is room again.
     let mut text = [0; 12];
     slow[0].read_exact(&mut text).await.expect("an answer");

@@ -122,3 +122,32 @@ async fn a_name_is_judged_by_what_it_resolves_to() {
         "body"
     );
 }
+
+/// A sidecar may be allowed what the ring's nodes are not; what it fetches then is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_owner_may_not_reach_a_node_that_may_fetches_for_itself() {
+    let origin = Origin::fixed(Duration::ZERO, &[FRESH], "body").await;
+    let strict = |config: &mut libkoorde::Config| {
+        if config.node.name == "node-0" {
+            config.egress.allow.clear();
+        }
+    };
+    let cluster = Cluster::with(2, strict).await;
+    let mut urls = Vec::new();
+    for index in 0.. {
+        let url = origin.url(&format!("/{index}"));
+        if cluster.owner_and_other(&url).await.0 == 0 {
+            urls.push(url);
+        }
+        if urls.len() == 3 {
+            break;
+        }
+    }
+    for url in &urls {
+        let answer = fetch(&cluster.nodes[1], get(url)).await;
+        assert_eq!(answer.expect("its own guard lets it pass").body(), "body");
+        let error = fetch(&cluster.nodes[0], get(url)).await;
+        let error = error.expect_err("the owner's does not");
+        assert!(error.contains("is refused: loopback"), "{error}");
+    }
+}

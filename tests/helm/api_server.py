@@ -46,7 +46,14 @@ class ApiServer:
             protocol_version = "HTTP/1.1"
 
             def answer(self):
+                if "websocket" in self.headers.get("Upgrade", "").lower():
+                    return outer.upgrade(self)
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                if self.headers.get("Transfer-Encoding") == "chunked":
+                    while size := int(self.rfile.readline(), 16):
+                        body += self.rfile.read(size)
+                        self.rfile.readline()
+                    self.rfile.readline()
                 status, said = outer.call(self.command, self.path, self.headers, body)
                 text = json.dumps(said).encode()
                 self.send_response(status)
@@ -78,6 +85,9 @@ class ApiServer:
                     and resource in rule["resources"] and (names is None or name in names)):
                 return True
         return False
+
+    def upgrade(self, handler):
+        handler.send_error(403)
 
     def call(self, method, path, headers, body):
         path, _, query = path.partition("?")
@@ -119,4 +129,6 @@ class ApiServer:
             assert webhook["name"] in there, "it would make a webhook without rules"
             assert set(webhook) == {"name", "clientConfig"} and set(webhook["clientConfig"]) == {"caBundle"}
             self.ca_bundles[webhook["name"]] = webhook["clientConfig"]["caBundle"]
+            (of,) = [one for one in found["webhooks"] if one["name"] == webhook["name"]]
+            of["clientConfig"]["caBundle"] = webhook["clientConfig"]["caBundle"]
         return 200, found

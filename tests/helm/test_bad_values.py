@@ -214,6 +214,7 @@ RELATIONS_BY_VERSION = [
 
 # Values, and what the schema's message must name.
 SCHEMA = [
+    ({"sidecar": {"ports": {"http": 80}}}, ["ports", "http"]),
     ({"replicas": 3}, ["replicas"]),
     ({"config": {"store": {"capcity": "1GiB"}}}, ["store", "capcity"]),
     ({"config": {"stores": {}}}, ["stores"]),

@@ -38,7 +38,7 @@ def templates(name):
     for document in objects(name):
         spec = document.get("spec", {})
         spec = spec.get("jobTemplate", {}).get("spec", spec)
-        pod = spec if "containers" in spec else spec.get("template", {}).get("spec", {})
+        pod = spec if document["kind"] == "Pod" else spec.get("template", {}).get("spec", {})
         if any(c["name"] == "koorde" for c in pod.get("initContainers") or []):
             yield pod
 
@@ -56,7 +56,7 @@ def test_the_sidecar_itself_is_restricted(name):
     for pod in templates(name):
         sidecar = next(c for c in pod["initContainers"] if c["name"] == "koorde")
         assert chart.restricted({"containers": [sidecar]}) == []
-        assert sidecar["resources"]["requests"].keys() == {"cpu", "memory"} and sidecar["resources"]["limits"]["memory"]
+        assert sidecar["resources"]["requests"].keys() == {"cpu", "memory", "ephemeral-storage"} and sidecar["resources"]["limits"]["memory"]
         found += 1
     assert found
 

@@ -139,7 +139,8 @@ def test_the_webhook_fails_open_and_asks_in_two_ways():
             "values": ["web", "kube-system", "kube-public", "kube-node-lease", "cert-manager"],
         }
     assert one["namespaceSelector"]["matchExpressions"][1] == {"key": "koorde.dev/inject", "operator": "In", "values": ["enabled"]}
-    assert two["namespaceSelector"]["matchExpressions"][1] == {"key": "koorde.dev/inject", "operator": "DoesNotExist"}
+    assert two["namespaceSelector"]["matchExpressions"][1] == {
+        "key": "koorde.dev/inject", "operator": "NotIn", "values": ["enabled", "disabled"]}
     strict = find(documents("injector-certmanager"), "MutatingWebhookConfiguration")["webhooks"]
     assert [w["failurePolicy"] for w in strict] == ["Fail", "Fail"]
     assert [c["name"] for c in strict[0]["matchConditions"]] == ["not-of-the-control-plane", "not-of-bots"]
@@ -278,6 +279,16 @@ def test_sidecars_do_with_responses_as_the_rings_nodes_do():
     assert yaml.safe_load(settings(documents("injector-provided")))["ring_secret"]["name"] == "ring"
 
 
+def test_apps_cannot_purge_the_ring_through_their_sidecars_where_purges_need_a_token():
+    def config(values):
+        return yaml.safe_load(settings(rendered({"injector": {"enabled": True}, **values})))["config"]
+
+    token = {"adminToken": {"existingSecret": "admin"}}
+    assert "admin" not in config({})
+    assert config(token)["admin"] == {"purge": False}
+    assert config({**token, "sidecar": {"config": {"admin": {"purge": True}}}})["admin"] == {"purge": True}
+
+
 # The real binary.
 
 
@@ -384,6 +395,49 @@ def test_it_runs_as_rendered_with_the_rights_as_rendered(ci, tmp_path):
             assert get(f"http://127.0.0.1:{admin}{container(all_of_them)['livenessProbe']['httpGet']['path']}")[0] == 200
         refused = [call for call in server.calls if call[3] in (401, 403)]
         assert refused == [], (tmp_path / "log").read_text()
+    finally:
+        server.close()
+
+
+QUICK = ["--cert-lifetime", "12s", "--authority-lifetime", "10m"]
+
+
+def test_a_secret_that_somebody_empties_leaves_no_time_without_trust(tmp_path):
+    """The injector makes other certificates, and until API servers have heard of it both authorities are trusted."""
+    all_of_them = json.loads(json.dumps(documents("injector")))
+    server = ApiServer(tmp_path, all_of_them)
+    more = ["--api-server", server.url, "--api-ca", str(server.ca), "--api-token", str(server.token), *QUICK]
+    try:
+        with running(all_of_them, tmp_path, *more) as (webhook, _):
+            def bundle():
+                (one,) = set(server.ca_bundles.values())
+                return base64.b64decode(one).decode()
+
+            before, both = bundle(), []
+            server.objects["Secret", "web", "koorde-injector-certs"]["data"] = {}
+
+            def renewed():
+                now = bundle()
+                both.append(before in now and now != before)
+                return before not in now
+
+            assert before.count("BEGIN") == 1
+            eventually("the old authority is no longer trusted", renewed)
+            assert any(both), "both were trusted for a while"
+            assert review(webhook, bundle(), "koorde-injector.web.svc")
+    finally:
+        server.close()
+
+
+def test_a_secret_that_somebody_deletes_is_told_with_what_makes_it_again(tmp_path):
+    all_of_them = documents("injector")
+    server = ApiServer(tmp_path, json.loads(json.dumps(all_of_them)))
+    more = ["--api-server", server.url, "--api-ca", str(server.ca), "--api-token", str(server.token), *QUICK]
+    try:
+        with running(all_of_them, tmp_path, *more):
+            del server.objects["Secret", "web", "koorde-injector-certs"]
+            told = "the Secret web/koorde-injector-certs was deleted, and may only be updated: helm upgrade makes it again"
+            eventually("it is told", lambda: told in (tmp_path / "log").read_text())
     finally:
         server.close()
 

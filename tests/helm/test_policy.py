@@ -44,7 +44,7 @@ def cases():
             for item in document["items"] if document["kind"] == "List" else [document]:
                 spec = item.get("spec", {})
                 spec = spec.get("jobTemplate", {}).get("spec", spec)
-                pod = item if "containers" in spec else spec.get("template", {})
+                pod = item if item["kind"] == "Pod" else spec.get("template", {})
                 if "containers" in pod.get("spec", {}):
                     made = {"apiVersion": "v1", "kind": "Pod", "metadata": dict(pod.get("metadata", {})), "spec": pod["spec"]}
                     made["metadata"].setdefault("name", "pod")
@@ -68,7 +68,7 @@ def injected(pods, values, tmp_path):
     made = []
     for pod in pods:
         done = subprocess.run(
-            [chart.KOORDE, "inject", "--settings", str(path), "--output", "json", "-"],
+            [chart.KOORDE, "inject", "--settings", str(path), "--force-pull-secrets", "--output", "json", "-"],
             input=json.dumps(pod), capture_output=True, text=True, timeout=60,
         )
         made.append(json.loads(done.stdout) if done.returncode == 0 else pod)
@@ -94,12 +94,14 @@ SETS = {
     "ci": policy_values(),
     "default": {"injector": {"enabled": True, "mode": "policy"}},
     "last": {
-        "ipFamily": "IPv6", "image": {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
+        "ipFamily": "IPv6", "adminToken": {"existingSecret": "admin"}, "image": {"digest": "sha256:" + "0" * 64, "pullPolicy": "Always"},
         "injector": {"enabled": True, "mode": "policy", "scope": "cluster"},
         "sidecar": {
             "position": "last", "role": "member", "admin": "pod", "ports": {"http": 4180, "ring": 4100, "admin": 4190},
             "imagePullSecrets": ["b", "a"], "seeds": ["ring.example.com:4000", "other:4000"],
-            "resources": {"cacheSize": "64Mi", "cpuRequest": 1, "cpuLimit": "1500m"},
+            "resources": {
+                "cacheSize": "64Mi", "cpuRequest": 1, "cpuLimit": "1500m", "storageRequest": "96Mi", "storageLimit": "32Mi"},
+            "seccompProfile": False,
             "ringSecret": {"name": "other", "key": "k"},
             "config": {"shutdown": {"leave": "7s"}, "fetch": {"max_unfinished": "16MiB"}, "origin": {"per_host": {"a": {"rate": 1}}}},
         },
@@ -121,6 +123,30 @@ def test_the_policy_gives_a_pod_what_koorde_inject_gives_it(name, tmp_path):
         assert without_the_record(mine["pod"]) == without_the_record(other["pod"]), pod["metadata"]["name"]
         found += any(c["name"] == "koorde" for c in mine["pod"]["spec"].get("initContainers", []))
     assert found >= 20
+
+
+def test_ports_that_are_only_probed_or_told_count_in_the_policy_too(tmp_path):
+    def pod(index, **container):
+        return {"metadata": {"name": f"p{index}"}, "spec": {"containers": [{"name": "app", "image": "a", **container}]}}
+
+    found = []
+    for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+        found += [{probe: {"httpGet": {"port": 4000}}}, {probe: {"tcpSocket": {"port": 4080}}}, {probe: {"grpc": {"port": 4090}}}]
+    for hook in ("postStart", "preStop"):
+        found += [{"lifecycle": {hook: {"httpGet": {"port": 4000}}}}, {"lifecycle": {hook: {"tcpSocket": {"port": 4000}}}}]
+    found += [{"env": [{"name": "PORT", "value": "4080"}]}]
+    free = [
+        {"livenessProbe": {"httpGet": {"port": "web"}}}, {"livenessProbe": {"httpGet": {"port": 8080}}},
+        {"readinessProbe": {"tcpSocket": {"host": "db.internal", "port": 4000}}}, {"lifecycle": {"preStop": {"exec": {}}}},
+        {"env": [{"name": "PORT", "value": "tcp://10.0.0.1:4000"}]}, {"env": [{"name": "OTHER", "value": "4000"}]},
+    ]
+    pods = [pod(index, **container) for index, container in enumerate(found + free)]
+    values = SETS["default"]
+    ours, theirs = admitted(rendered(values, version="1.36"), pods), admitted([], injected(pods, values, tmp_path))
+    for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        has = any(c["name"] == "koorde" for c in mine["pod"]["spec"].get("initContainers", []))
+        assert has == (index >= len(found)), pods[index]
+        assert without_the_record(mine["pod"]) == without_the_record(other["pod"]), pods[index]
 
 
 def test_the_policy_gives_a_plain_pod_the_patch_that_was_reviewed():
@@ -209,6 +235,8 @@ POD = {"metadata": {"name": "a", "labels": {}}, "spec": {"containers": [{"name":
         ("enabled", None, "namespace"), ("enabled", "true", "namespace"), ("enabled", "false", None),
         (None, "true", "pod"), (None, None, None), (None, "false", None),
         ("disabled", "true", None), ("disabled", None, None),
+        # Means nothing on a namespace, and hinders nobody who asks by the pod.
+        ("true", "true", "pod"), ("true", None, None), ("true", "false", None),
     ],
 )
 def test_who_gets_a_sidecar(ci, of_namespace, of_pod, matched):

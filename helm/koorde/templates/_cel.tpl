@@ -93,6 +93,20 @@ variables.role
 {{- $_ := set $requests "cpu" $r.cpu_limit -}}
 {{- end -}}
 {{- end -}}
+{{- range $key, $of := dict "storage_request" $requests "storage_limit" $limits -}}
+{{- with get $r $key -}}
+{{- $_ := include "koorde.quantity" (list (printf "sidecar.resources.%s" (camelcase $key | untitle)) .) -}}
+{{- $_ := set $of "ephemeral-storage" . -}}
+{{- end -}}
+{{- end -}}
+{{- if and $r.storage_request $r.storage_limit -}}
+{{- if gt (include "koorde.quantity" (list "sidecar.resources.storageRequest" $r.storage_request) | int64) (include "koorde.quantity" (list "sidecar.resources.storageLimit" $r.storage_limit) | int64) -}}
+{{- $_ := set $requests "ephemeral-storage" $r.storage_limit -}}
+{{- end -}}
+{{- end -}}
+{{- $security := dict
+  "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) "readOnlyRootFilesystem" true "runAsNonRoot" true -}}
+{{- if $s.seccomp_profile -}}{{- $_ := set $security "seccompProfile" (dict "type" "RuntimeDefault") -}}{{- end -}}
 {{- $config := dict
   "shutdown.delay" "0s" "shutdown.leave" "5s" "shutdown.finish" "5s" "shutdown.flush" "1s"
   "fetch.max_unfinished" (include "koorde.bytes" (min (div $memory 8) 67108864)) -}}
@@ -131,11 +145,11 @@ variables.role
   "restartPolicy" "Always"
   "env" $env
   "ports" $ports
-  "startupProbe" (dict "tcpSocket" (dict "port" (int $s.ports.ring)) "periodSeconds" 1 "failureThreshold" 60)
+  "startupProbe" (dict
+    "exec" (dict "command" (list "/usr/bin/koorde" "ring" "--admin" (printf "http://127.0.0.1:%v" $s.ports.admin)))
+    "periodSeconds" 1 "timeoutSeconds" 2 "failureThreshold" 60)
   "resources" (dict "requests" $requests "limits" $limits)
-  "securityContext" (dict
-    "allowPrivilegeEscalation" false "capabilities" (dict "drop" (list "ALL")) "readOnlyRootFilesystem" true
-    "runAsNonRoot" true "seccompProfile" (dict "type" "RuntimeDefault"))
+  "securityContext" $security
   "volumeMounts" (list (dict
     "name" "koorde-no-token" "mountPath" "/var/run/secrets/kubernetes.io/serviceaccount" "readOnly" true)) | toRawJson -}}
 {{- end -}}

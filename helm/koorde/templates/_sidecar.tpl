@@ -13,8 +13,8 @@
 
 {{/*
 The two ways to ask for a sidecar, which are two entries because a namespace's selector and a pod's must both
-match: the namespace is labelled, and the pod does not say no; the namespace says nothing, and the pod says
-something. Takes (list . "namespace"|"pod").
+match: the namespace is labelled, and the pod does not say no; the namespace says neither yes nor no (what means
+nothing there, such as "true", is no `no`), and the pod says something. Takes (list . "namespace"|"pod").
 */}}
 {{- define "koorde.asked" -}}
 namespaceSelector:
@@ -23,7 +23,7 @@ namespaceSelector:
     {{- if eq (index . 1) "namespace" }}
     - {key: koorde.dev/inject, operator: In, values: [enabled]}
     {{- else }}
-    - {key: koorde.dev/inject, operator: DoesNotExist}
+    - {key: koorde.dev/inject, operator: NotIn, values: [enabled, disabled]}
     {{- end }}
 objectSelector:
   matchExpressions:
@@ -74,7 +74,8 @@ objectSelector:
 {{- end -}}
 {{- end -}}
 {{- end -}}
-{{- $resources := dict "cpu_request" (toString $s.resources.cpuRequest) "memory_request" $s.resources.memoryRequest "memory_limit" $s.resources.memoryLimit -}}
+{{- $resources := dict "cpu_request" (toString $s.resources.cpuRequest) "memory_request" $s.resources.memoryRequest "memory_limit" $s.resources.memoryLimit
+  "storage_request" $s.resources.storageRequest "storage_limit" $s.resources.storageLimit -}}
 {{- with $s.resources.cpuLimit -}}{{- $_ := set $resources "cpu_limit" (toString .) -}}{{- end -}}
 {{- with $s.resources.cacheSize -}}{{- $_ := set $resources "cache_size" . -}}{{- end -}}
 {{- $config := dict -}}
@@ -89,6 +90,8 @@ objectSelector:
 {{- range $name, $upstream := . -}}{{- $_ := set $upstreams $name (omit $upstream "ca_file") -}}{{- end -}}
 {{- $_ := set $config "upstreams" $upstreams -}}
 {{- end -}}
+{{- /* Any app of the cluster reaches its own sidecar, and would purge for everybody without the token. */}}
+{{- if .Values.adminToken.existingSecret -}}{{- $_ := set $config "admin" (dict "purge" false) -}}{{- end -}}
 {{- $config = mergeOverwrite $config (deepCopy $s.config) -}}
 {{- $secret := dict
   "name" ($s.ringSecret.name | default .Values.ringSecret.existingSecret | default (printf "%s-ring" (include "koorde.fullname" .)))
@@ -105,6 +108,7 @@ objectSelector:
   "role" $s.role
   "position" $s.position
   "http_proxy" $s.httpProxy
+  "seccomp_profile" $s.seccompProfile
   "resources" $resources
   "config" $config | toYaml -}}
 {{- end -}}

@@ -348,8 +348,7 @@ impl Inner {
                 }
                 Err(Failure::OwnersUnreachable) => miss.fall_back(),
                 Err(Failure::LeaseLost) => self.leave(&seat),
-                Err(Failure::Fetch(FetchError::NotShared { .. })) => {
-                    // Many are let go at once: by way of the owner they would all meet there.
+                Err(Failure::Fetch(error)) if miss.goes_alone(&error) => {
                     miss.owners.clear();
                     break;
                 }
@@ -381,7 +380,7 @@ impl Inner {
             {
                 Ok(head) => return Ok(self.read(&miss, &head, reader, false, clock::now())),
                 // The owner has not learnt yet that waiting there is in vain.
-                Err(Failure::Fetch(FetchError::NotShared { .. })) if !miss.owners.is_empty() => {
+                Err(Failure::Fetch(e)) if !miss.owners.is_empty() && miss.goes_alone(&e) => {
                     miss.owners.clear();
                 }
                 // Nothing is lent here.

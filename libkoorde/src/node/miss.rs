@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderMap, Method};
 
-use super::{Request, routes::Route};
+use super::{FetchError, Request, routes::Route};
 use crate::{
     policy::{CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, reuse},
     ring::protocol::Member,
@@ -50,6 +50,17 @@ impl Miss {
     pub(crate) fn fall_back(&mut self) {
         self.owners.clear();
         self.detail = Some("owner-unreachable");
+    }
+
+    /// Whether what a fill ended in leaves each who waited to fetch for itself. A response that nobody may
+    /// share: by way of the owner all who are let go would meet there. A refusal by the owner's guard: ours
+    /// may let it pass, and then it is for this request alone.
+    pub(crate) fn goes_alone(&self, error: &FetchError) -> bool {
+        match error {
+            FetchError::NotShared { .. } => true,
+            FetchError::Denied { .. } => !self.owners.is_empty(),
+            _ => false,
+        }
     }
 
     /// The same for all who may wait for it: the whole response, without this client's conditions.

@@ -138,6 +138,12 @@ fn asked<B>(state: &State, request: &Request<B>) -> Result<PurgeRequest, Failure
 
 fn permitted(state: &State, fields: &HeaderMap) -> Result<(), Failure> {
     match &state.token {
+        _ if !state.takes_purges => {
+            let message =
+                "admin.purge = false: this node takes no purges; ask one of the ring's own"
+                    .to_owned();
+            Err(Failure::new(StatusCode::FORBIDDEN, "purge", message))
+        }
         Some(token) if !token.is_in(fields) => {
             let message = "a purge needs the token of admin.token_file".to_owned();
             Err(Failure::new(StatusCode::UNAUTHORIZED, "token", message))

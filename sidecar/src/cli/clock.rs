@@ -1,6 +1,6 @@
 //! The clock of the command line, which measures what others do and decides nothing by it.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Now.
 #[expect(
@@ -19,4 +19,16 @@ pub(crate) fn now() -> Instant {
 pub(crate) fn date() -> String {
     let now = std::time::SystemTime::now();
     humantime_serde::re::humantime::format_rfc3339_seconds(now).to_string()
+}
+
+/// Seconds since 1970, for what has a date: certificates.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the command line reads the time of day"
+)]
+pub(crate) fn unix() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    })
 }

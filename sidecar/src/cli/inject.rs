@@ -1,6 +1,7 @@
 //! `koorde inject` and `koorde uninject`: objects in, the same objects with or without sidecars out.
 
 use std::{
+    cell::Cell,
     fs,
     io::{self, Read as _, Write as _},
     path::{Path, PathBuf},
@@ -35,6 +36,9 @@ pub struct InjectArgs {
     /// One setting, such as resources.memory_limit=512Mi; more than once
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
+    /// Add image pull secrets also to pods that name none, whose service account's no longer count then
+    #[arg(long)]
+    pub force_pull_secrets: bool,
     /// Print the settings as they are after all of it, and do nothing else
     #[arg(long)]
     pub show_settings: bool,
@@ -96,13 +100,26 @@ pub async fn run(args: InjectArgs) -> Result<(), Failure> {
             "no seeds are set (--set seeds=[host:port]): each pod will cache for itself",
         );
     }
+    // A pod that names any does not get those of its service account: the app's image might be behind them.
+    // The webhook comes after that.
+    let mut careful = settings.clone();
+    if !args.force_pull_secrets {
+        careful.image_pull_secrets.clear();
+    }
+    let left_out = Cell::new(0);
     each(&args.common, |pod| {
         let mut patch = uninject(pod);
         let mut bare = pod.clone();
         json_patch::patch(&mut bare, &patch).map_err(|error| error.to_string())?;
-        match inject(&bare, &settings) {
+        let names = bare["spec"]["imagePullSecrets"].as_array();
+        let names_some = names.is_some_and(|names| !names.is_empty());
+        let used = if names_some { &settings } else { &careful };
+        match inject(&bare, used) {
             Injected::Patch(more) => {
                 patch.extend(more);
+                if used.image_pull_secrets != settings.image_pull_secrets {
+                    left_out.set(left_out.get() + 1);
+                }
                 Ok(Change::Patch(patch, "injected".into()))
             }
             Injected::Skip(skip) if skip.is_surprise() => {
@@ -112,7 +129,15 @@ pub async fn run(args: InjectArgs) -> Result<(), Failure> {
             Injected::Skip(skip) => Ok(Change::Patch(patch, format!("skipped: {skip}"))),
             Injected::Refuse(message) => Err(message),
         }
-    })
+    })?;
+    if left_out.get() > 0 {
+        let pods = output::counted(left_out.get(), "pod");
+        output::remark(format!(
+            "image pull secrets were not added to {pods} without any: their service accounts' would no longer count \
+             (--force-pull-secrets)"
+        ));
+    }
+    Ok(())
 }
 
 /// Runs `koorde uninject`.

@@ -153,6 +153,6 @@ fn settings(args: InjectorArgs) -> Result<InjectorSettings, Failure> {
     })
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     humantime_serde::re::humantime::parse_duration(text).map_err(|error| error.to_string())
 }

@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 pub mod bench;
 mod cache_status;
+pub mod check;
 mod client;
 mod clock;
 pub mod cloudwatch;
@@ -83,6 +84,8 @@ pub enum Command {
     Uninject(inject::UninjectArgs),
     /// Run the webhook that adds the sidecar to pods as they are made
     Injector(injector::InjectorArgs),
+    /// Check koorde in a Kubernetes cluster, and say how to mend what is wrong
+    Check(check::CheckArgs),
     /// Show, check and document the configuration
     Config(config::ConfigArgs),
     /// Show every metric that a node has
@@ -101,6 +104,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode, Failure> {
         // It says itself what is wrong: by then it may log.
         Command::Serve(args) => return Ok(serve::run(args).await),
         Command::Injector(args) => return injector::run(args).await,
+        Command::Check(args) => return check::run(args).await,
         Command::Config(args) => config::run(args).await,
         Command::Metrics(args) => metrics::run(&args),
         Command::CloudWatch(args) => cloudwatch::run(args).await,
@@ -138,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_command_that_reports_has_json() {
-        for command in ["dev", "ring", "stats", "top"] {
+        for command in ["dev", "ring", "stats", "top", "check"] {
             assert!(
                 Cli::try_parse_from(["koorde", command, "--json"]).is_ok(),
                 "{command}"

@@ -40,7 +40,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 
 /// Where a request's connection comes from; an extension of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
+pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 /// What all connections of a listener have in common.
 pub(super) struct Shared<S> {

@@ -47,6 +47,8 @@ pub struct State {
     pub propagation: Option<Propagation>,
     /// What a purge has to bring, if anything.
     pub token: Option<Token>,
+    /// Whether clients may purge at all.
+    pub takes_purges: bool,
     /// Which hosts and paths are answered for an upstream.
     pub gateway: Gateway,
     /// For apps that make the origin's requests themselves.

@@ -12,16 +12,16 @@ use super::{
 };
 
 /// Every key, and what its value must be.
-pub(super) const KEYS: [(&str, &str); 14] = [
+pub(super) const KEYS: [(&str, &str); 16] = [
     ("admin", "loopback or pod"),
-    ("admin-port", "a port, 1 to 32767"),
+    ("admin-port", "a port, 1024 to 32767"),
     (
         "cache-size",
         "a quantity such as 128Mi, at most half of memory-limit",
     ),
     ("cpu-limit", "a quantity such as 500m"),
     ("cpu-request", "a quantity such as 50m"),
-    ("http-port", "a port, 1 to 32767"),
+    ("http-port", "a port, 1024 to 32767"),
     (
         "http-proxy",
         "true, false, or names of the pod's containers: app,worker",
@@ -33,8 +33,10 @@ pub(super) const KEYS: [(&str, &str); 14] = [
     ("memory-limit", "a quantity such as 256Mi, at least 96Mi"),
     ("memory-request", "a quantity such as 128Mi"),
     ("position", "first or last"),
-    ("ring-port", "a port, 1 to 32767"),
+    ("ring-port", "a port, 1024 to 32767"),
     ("role", "auto, member or edge"),
+    ("storage-limit", "a quantity such as 64Mi"),
+    ("storage-request", "a quantity such as 16Mi"),
     (
         "upstream-allow",
         "hosts, addresses or networks: api.internal,10.0.0.0/8",
@@ -137,6 +139,8 @@ impl Asked {
             "cpu-limit" => settings.resources.cpu_limit = Some(quantity_of(text)?),
             "memory-request" => settings.resources.memory_request = quantity_of(text)?,
             "memory-limit" => settings.resources.memory_limit = quantity_of(text)?,
+            "storage-request" => settings.resources.storage_request = quantity_of(text)?,
+            "storage-limit" => settings.resources.storage_limit = quantity_of(text)?,
             "cache-size" => settings.resources.cache_size = Some(quantity_of(text)?),
             "http-port" => settings.ports.http = port(text)?,
             "admin-port" => settings.ports.admin = port(text)?,
@@ -173,8 +177,10 @@ fn quantity_of(text: &str) -> Result<String, String> {
     known.ok_or_else(String::new)
 }
 
+/// Below 1024 only root may bind, which the sidecar never is; above, systems give them to outgoing connections.
 fn port(text: &str) -> Result<u16, String> {
-    let port = text.parse().ok().filter(|port| (1..32_768).contains(port));
+    let port = text.parse().ok();
+    let port = port.filter(|port| (1024..32_768).contains(port));
     port.ok_or_else(String::new)
 }
 

@@ -33,7 +33,7 @@ pub(super) fn add(draft: &mut Draft, record: &mut Record, plan: &Plan, list: &st
     }
     let key = format!("{list}/{name}");
     let mut done = record.env.get(&key).cloned().unwrap_or_default();
-    if is_proxied(plan, list, &name) && !has_own_proxy(container, &done) {
+    if is_proxied(plan, list, &name, container) && !has_own_proxy(container, &done) {
         for name in PROXY {
             if variable(container, name).is_none() {
                 wanted.push((name, plan.endpoint()));
@@ -75,14 +75,6 @@ fn except(
     };
     let both = EXCEPTIONS.map(value);
     for (name, other) in [(EXCEPTIONS[0], &both[1]), (EXCEPTIONS[1], &both[0])] {
-        let merged = |former: &str| {
-            let former = former.trim_end_matches(',');
-            if former.is_empty() {
-                NO_PROXY.to_owned()
-            } else {
-                format!("{former},{NO_PROXY}")
-            }
-        };
         match variable(&container, name) {
             None => {
                 let former = other.as_deref().unwrap_or_default();
@@ -96,7 +88,9 @@ fn except(
             Some((index, found)) => {
                 // Without a value of its own (a reference) there is nothing to merge with.
                 let former = found["value"].as_str();
-                if let Some(former) = former.filter(|former| !former.ends_with(NO_PROXY)) {
+                let lacks =
+                    |former: &&str| !former.ends_with(NO_PROXY) && merged(former) != **former;
+                if let Some(former) = former.filter(lacks) {
                     let index = index.to_string();
                     let path = ["spec", list, at, "env", &index, "value"];
                     draft.replace(&path, merged(former).into());
@@ -109,12 +103,36 @@ fn except(
     }
 }
 
-fn is_proxied(plan: &Plan, list: &str, name: &str) -> bool {
+/// The exceptions that a container had, with ours.
+pub(super) fn merged(former: &str) -> String {
+    // Nothing goes by a proxy: that is all that can be said.
+    if former.trim() == "*" {
+        return former.to_owned();
+    }
+    let former = former.trim_end_matches(',');
+    if former.is_empty() {
+        NO_PROXY.to_owned()
+    } else {
+        format!("{former},{NO_PROXY}")
+    }
+}
+
+fn is_proxied(plan: &Plan, list: &str, name: &str, container: &Value) -> bool {
     match &plan.proxied {
         Proxied::Nobody => false,
-        Proxied::Apps => list == "containers",
+        Proxied::Apps => list == "containers" && !has_unknown_proxy(container),
         Proxied::Named(names) => names.iter().any(|named| named == name),
     }
+}
+
+/// Whether it may have a proxy or exceptions that nobody sees here: from a ConfigMap, a Secret or a field. What
+/// we add would win over them. Whoever names the container knows.
+fn has_unknown_proxy(container: &Value) -> bool {
+    let from = container["envFrom"].as_array();
+    let of_reference = |name: &&str| {
+        variable(container, name).is_some_and(|(_, variable)| variable["valueFrom"].is_object())
+    };
+    from.is_some_and(|from| !from.is_empty()) || EXCEPTIONS.iter().any(of_reference)
 }
 
 /// Whether it chose a proxy itself; ours from an earlier pass is none.

@@ -14,8 +14,10 @@ pub(super) fn sidecar(plan: &Plan) -> Value {
         "capabilities": {"drop": ["ALL"]},
         "readOnlyRootFilesystem": true,
         "runAsNonRoot": true,
-        "seccompProfile": {"type": "RuntimeDefault"},
     });
+    if plan.seccomp_profile {
+        security["seccompProfile"] = json!({"type": "RuntimeDefault"});
+    }
     if plan.names_user {
         // The pod's `runAsUser: 0` would be ours, too, and `runAsNonRoot` then keeps the pod from starting.
         security["runAsUser"] = USER.into();
@@ -32,9 +34,14 @@ pub(super) fn sidecar(plan: &Plan) -> Value {
         "restartPolicy": "Always",
         "env": plan.env,
         "ports": ports,
+        // By a command and not by a port: meshes that redirect a pod's connections, as with Istio's CNI plugin, redirect
+        // the kubelet's, too, to a proxy that starts after us.
         "startupProbe": {
-            "tcpSocket": {"port": plan.ports.ring},
+            "exec": {"command": [
+                "/usr/bin/koorde", "ring", "--admin", format!("http://127.0.0.1:{}", plan.ports.admin),
+            ]},
             "periodSeconds": 1,
+            "timeoutSeconds": 2,
             "failureThreshold": 60,
         },
         "resources": plan.resources,
@@ -52,7 +59,9 @@ pub(super) fn token_mount() -> Value {
     })
 }
 
-/// An empty volume.
+/// A volume without a token: the pod's name. An empty one would keep `kubectl drain` and autoscalers from
+/// evicting the pod, as if something were lost with it.
 pub(super) fn token_volume() -> Value {
-    json!({"name": VOLUME, "emptyDir": {"medium": "Memory", "sizeLimit": "4Ki"}})
+    let name = json!({"path": "name", "fieldRef": {"fieldPath": "metadata.name"}});
+    json!({"name": VOLUME, "downwardAPI": {"items": [name]}})
 }

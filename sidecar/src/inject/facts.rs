@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     CONTAINER, DEFAULT_CONTAINER, LABEL, RECORD, STATUS, SWITCH, VERSION, VOLUME, plan::Plan,
-    record::Record,
+    ports, record::Record,
 };
 
 /// Why a pod is left as it is.
@@ -239,16 +239,8 @@ impl Facts<'_> {
     fn port_taken(&self, plan: &Plan) -> Option<Skip> {
         let others = containers(self.pod).filter(|container| container["name"] != CONTAINER);
         others.into_iter().find_map(|container| {
-            let ports = container["ports"].as_array();
-            let mut ports = ports.into_iter().flatten().filter(|port| {
-                port["protocol"]
-                    .as_str()
-                    .is_none_or(|protocol| protocol == "TCP")
-            });
-            let taken = ports.find_map(|port| {
-                let port = u16::try_from(port["containerPort"].as_u64()?).ok()?;
-                plan.ports.all().contains(&port).then_some(port)
-            })?;
+            let mut taken = ports::of(container);
+            let taken = taken.find(|port| plan.ports.all().contains(port))?;
             let name = container["name"].as_str().unwrap_or_default();
             Some(Skip::PortTaken(name.to_owned(), taken))
         })

@@ -26,6 +26,8 @@ pub(super) struct Plan {
     pub(super) env: Vec<Value>,
     /// Whether the image's user has to be named, because the pod names root.
     pub(super) names_user: bool,
+    /// Whether the seccomp profile is named.
+    pub(super) seccomp_profile: bool,
 }
 
 impl Plan {
@@ -55,6 +57,7 @@ pub(super) fn make(facts: &Facts<'_>, asked: &Asked) -> Result<Plan, String> {
         env: env(asked, edge, &resources)?,
         resources: resources.container,
         names_user: facts.is_root(),
+        seccomp_profile: settings.seccomp_profile,
     })
 }
 

@@ -49,11 +49,38 @@ pub(super) fn resources(asked: &Asked) -> Result<Resources, String> {
     };
     number("cpu_request", &cpu)?;
     limits.insert("memory".into(), limit_text.into());
+    let mut requests = Map::new();
+    requests.insert("cpu".into(), cpu.into());
+    requests.insert("memory".into(), memory.into());
+    storage(asked, &mut requests, &mut limits)?;
     Ok(Resources {
-        container: json!({"requests": {"cpu": cpu, "memory": memory}, "limits": limits}),
+        container: json!({"requests": requests, "limits": limits}),
         memory: limit as u64,
         capacity: capacity as u64,
     })
+}
+
+/// What it may write on its host.
+fn storage(
+    asked: &Asked,
+    requests: &mut Map<String, Value>,
+    limits: &mut Map<String, Value>,
+) -> Result<(), String> {
+    const NAME: &str = "ephemeral-storage";
+    let said = &asked.settings.resources;
+    let (mut wanted, limit) = (said.storage_request.clone(), &said.storage_limit);
+    if !limit.is_empty() {
+        number("storage_limit", limit)?;
+        limits.insert(NAME.into(), limit.as_str().into());
+        if !wanted.is_empty() {
+            wanted = request(asked, "storage-request", &wanted, limit)?;
+        }
+    }
+    if !wanted.is_empty() {
+        number("storage_request", &wanted)?;
+        requests.insert(NAME.into(), wanted.into());
+    }
+    Ok(())
 }
 
 /// The memory limit, as text and in bytes, and the store's capacity: half of it, or what was asked for.

@@ -41,6 +41,9 @@ pub struct InjectSettings {
     pub position: Position,
     /// Whether containers get `HTTP_PROXY`, so that HTTP clients of any kind use the sidecar.
     pub http_proxy: bool,
+    /// Whether the sidecar names the seccomp profile `RuntimeDefault`, as Pod Security's `restricted` wants it.
+    /// Some of OpenShift's security context constraints (`anyuid`) admit no pod that names one.
+    pub seccomp_profile: bool,
     /// The sidecar's resources.
     pub resources: Resources,
     /// The sidecar's own configuration, as in `koorde.yaml`: what the ring's nodes have of routes,
@@ -107,6 +110,10 @@ pub struct Resources {
     pub memory_limit: String,
     /// Bytes of stored responses, at most half of `memory_limit`. Default: half of it.
     pub cache_size: Option<String>,
+    /// Storage of the host to be reserved: the sidecar writes its log and nothing else. Empty: not named.
+    pub storage_request: String,
+    /// Storage of the host at most, which a LimitRange or quota may ask for. Empty: not named.
+    pub storage_limit: String,
 }
 
 impl Default for Resources {
@@ -117,6 +124,8 @@ impl Default for Resources {
             memory_request: "128Mi".into(),
             memory_limit: "256Mi".into(),
             cache_size: None,
+            storage_request: "16Mi".into(),
+            storage_limit: "64Mi".into(),
         }
     }
 }
@@ -206,6 +215,7 @@ impl Default for InjectSettings {
             role: Role::Auto,
             position: Position::First,
             http_proxy: false,
+            seccomp_profile: true,
             resources: Resources::default(),
             config: Value::Object(serde_json::Map::new()),
         }
@@ -237,15 +247,41 @@ impl InjectSettings {
     /// A file that cannot be read, a key that does not exist, a value that cannot be read or is out
     /// of bounds.
     pub fn load(file: Option<&Path>, pairs: &[String]) -> Result<Self, String> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        let mut text = String::new();
         if let Some(path) = file {
-            let name = path.display();
-            let text = std::fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-            let tree: Value = Yaml::from_str(&text).map_err(|error| format!("{name}: {error}"))?;
-            if !tree.is_null() {
-                figment = figment.merge(Serialized::defaults(tree));
-            }
+            let read = std::fs::read_to_string(path);
+            text = read.map_err(|error| format!("{}: {error}", path.display()))?;
         }
+        let named = |error| match file {
+            Some(path) => format!("{}: {error}", path.display()),
+            None => error,
+        };
+        let figment = Self::figment(&text).map_err(named)?;
+        Self::extract(figment, pairs)
+    }
+
+    /// Reads a text of YAML or JSON, as a ConfigMap has it.
+    ///
+    /// # Errors
+    /// As of a file.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Self::extract(Self::figment(text)?, &[])
+    }
+
+    fn figment(text: &str) -> Result<Figment, String> {
+        let figment = Figment::from(Serialized::defaults(Self::default()));
+        if text.is_empty() {
+            return Ok(figment);
+        }
+        let tree: Value = Yaml::from_str(text).map_err(|error| error.to_string())?;
+        Ok(if tree.is_null() {
+            figment
+        } else {
+            figment.merge(Serialized::defaults(tree))
+        })
+    }
+
+    fn extract(mut figment: Figment, pairs: &[String]) -> Result<Self, String> {
         for pair in pairs {
             let (key, text) = pair
                 .split_once('=')
@@ -271,9 +307,10 @@ impl InjectSettings {
         }
         let mut ports = self.ports.all();
         ports.sort_unstable();
-        if ports[0] == 0 || ports[0] == ports[1] || ports[1] == ports[2] {
+        if ports[0] < 1024 || ports[0] == ports[1] || ports[1] == ports[2] {
             let said = self.ports;
-            return Err(format!("ports = {said:?}: must be three different ports"));
+            let rule = "must be three different ports, 1024 or above";
+            return Err(format!("ports = {said:?}: {rule}"));
         }
         let has_port = |seed: &&String| {
             let port = seed.rsplit_once(':').filter(|(host, _)| !host.is_empty());
@@ -387,6 +424,8 @@ mod tests {
             ("sedes=[]", "sedes"),
             ("role=owner", "role"),
             ("ports.http=4000", "must be three different ports"),
+            ("ports.http=80", "1024 or above"),
+            ("resources.storage_limit=lots", "storage_limit"),
             (
                 "config.store.capacity=1GiB",
                 "is set by resources.cache_size",

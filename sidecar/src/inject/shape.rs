@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
-/// Places of pod templates, by shape and not by kind, so that kinds nobody has heard of work: a pod
-/// itself, what most workloads have, and a CronJob's.
+/// Places of pod templates, by shape and not by kind, so that kinds nobody has heard of work: what most
+/// workloads have, a CronJob's, and a pod itself. That one by its kind: others have `spec.containers`, too,
+/// that are added to pods of their own (Prometheus, Alertmanager).
 const PLACES: [&[&str]; 4] = [
     &[],
     &["spec", "template"],
@@ -30,7 +31,11 @@ pub fn templates(object: &Value) -> Vec<Vec<String>> {
 }
 
 fn place(object: &Value) -> Option<Vec<String>> {
+    let may_be_pod = matches!(object["kind"].as_str(), None | Some("Pod"));
     let is_pod = |path: &&&[&str]| {
+        if path.is_empty() && !may_be_pod {
+            return false;
+        }
         let place = path.iter().try_fold(object, |value, name| value.get(name));
         let containers = place.and_then(|place| place.get("spec")?.get("containers"));
         containers.is_some_and(Value::is_array)

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::{
     CONTAINER, RECORD, VOLUME,
+    apps::merged,
     draft::{Draft, Was},
     facts,
     record::{Env, Record},
@@ -56,9 +57,14 @@ fn restore(draft: &mut Draft, container: &str, env: &Env) {
     }
     for (variable, was) in &env.was {
         if let Some(at) = draft.named(&variables, variable) {
+            let at = at.to_string();
             let [spec, list, index, env] = variables;
-            let value = [spec, list, index, env, &at.to_string(), "value"];
-            draft.replace(&value, Value::from(was.as_str()));
+            let value = [spec, list, index, env, &at, "value"];
+            // What somebody has written since is his.
+            let is_ours = draft.get(&value).is_some_and(|value| *value == merged(was));
+            if is_ours {
+                draft.replace(&value, Value::from(was.as_str()));
+            }
         }
     }
     unmake(draft, &variables, env.made);

@@ -16,6 +16,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tracing::{debug, info, warn};
 
+pub(crate) use facts::{blocks as pem_blocks, is_signed_by, names_of, validity};
 pub(super) use served::Served;
 
 use self::facts::{Kept, Step};
@@ -115,6 +116,7 @@ pub(super) async fn run(
                 api,
                 served,
                 serving: String::new(),
+                told: Vec::new(),
             };
             // So that a certificate of seconds, as tests have, is renewed in time.
             let look = LOOK.min(keeper.own.lifetimes.cert / 12);
@@ -146,13 +148,21 @@ struct Keeper {
     served: Arc<Served>,
     /// What is served by now.
     serving: String,
+    /// Authorities that the API server was last told to trust, and for how many more looks they stay.
+    told: Vec<(String, u8)>,
 }
+
+/// Looks for which an authority is trusted that is no longer in the Secret. Whoever empties it, all replicas serve
+/// what the old one has signed until they have looked again.
+const LINGERS: u8 = 2;
 
 impl Keeper {
     /// One look: reads the Secret, does what is due, has the API server trust it, and only then serves it.
     async fn look(&mut self) -> Result<&'static str, String> {
         let secret = self.api.secret(&self.own.namespace, &self.own.secret).await;
-        let mut secret = secret.map_err(text)?.unwrap_or_else(|| self.empty());
+        let found = secret.map_err(text)?;
+        let is_gone = found.is_none();
+        let mut secret = found.unwrap_or_else(|| self.empty());
         let mut kept = Kept::of(&secret);
         let (now, own) = (clock::unix(), &self.own);
         let mut is_changed = false;
@@ -178,10 +188,17 @@ impl Keeper {
                     debug!("Another replica has renewed the certificates.");
                     return Err("another replica has just renewed it".into());
                 }
+                // The chart gives no right to make Secrets, which cannot be bounded by a name.
+                Err(error) if is_gone && error.is(StatusCode::FORBIDDEN) => {
+                    let name = format!("{}/{}", own.namespace, own.secret);
+                    return Err(format!(
+                        "the Secret {name} was deleted, and may only be updated: helm upgrade makes it again ({error})"
+                    ));
+                }
                 Err(error) => return Err(text(error)),
             }
         }
-        let bundle = kept.bundle();
+        let bundle = trusted(&mut self.told, &kept.bundle());
         self.api
             .apply_ca_bundle(&own.configuration, &own.webhooks, &bundle)
             .await
@@ -202,6 +219,19 @@ impl Keeper {
             "type": "Opaque",
         })
     }
+}
+
+/// What the API server is to trust: what is kept, and what was kept a moment ago.
+fn trusted(told: &mut Vec<(String, u8)>, kept: &str) -> String {
+    let kept = facts::blocks(kept);
+    told.retain_mut(|(authority, looks)| {
+        *looks = looks.saturating_sub(1);
+        *looks > 0 && !kept.contains(authority)
+    });
+    let lingering = told.iter().map(|(authority, _)| authority.as_str());
+    let bundle = kept.iter().map(String::as_str).chain(lingering).collect();
+    told.extend(kept.into_iter().map(|authority| (authority, LINGERS + 1)));
+    bundle
 }
 
 fn text(error: ApiError) -> String {
@@ -235,5 +265,25 @@ async fn files(cert: PathBuf, key: PathBuf, served: &Served, metrics: &InjectorM
             last = Some(both);
         }
         tokio::time::sleep(LOOK_AT_FILES).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_that_was_emptied_away_is_trusted_for_two_more_looks() {
+        let pem = |name: &str| {
+            format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n")
+        };
+        let (old, new) = (pem("old"), pem("new"));
+        let mut told = Vec::new();
+        assert_eq!(trusted(&mut told, &old), old);
+        assert_eq!(trusted(&mut told, &old), old);
+        assert_eq!(trusted(&mut told, &new), format!("{new}{old}"));
+        assert_eq!(trusted(&mut told, &new), format!("{new}{old}"));
+        assert_eq!(trusted(&mut told, &new), new);
+        assert_eq!(told.len(), 1, "it does not grow");
     }
 }

@@ -1,6 +1,12 @@
 //! What is behind the injector's listeners.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::{IpAddr, Ipv4Addr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -10,13 +16,17 @@ use libkoorde::metrics::Book;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use super::{Event, answer, clock, metrics::InjectorMetrics};
-use crate::{inject::InjectSettings, shutdown::Phase, telemetry::prometheus};
+use crate::{http::ClientAddress, inject::InjectSettings, shutdown::Phase, telemetry::prometheus};
 
 /// Bytes of a review: the API server takes objects of 3 MiB at most.
 const MAX_BODY: usize = 3 << 20;
 /// Reviews that are read and answered at once: what their bodies may take of memory is this times
 /// [`MAX_BODY`].
 const MAX_AT_ONCE: usize = 32;
+/// Reviews that are read as JSON at once: it takes about ten times the memory of their text.
+const MAX_PARSED: usize = 2;
+/// Reviews of one address at once, so that nobody who sends slowly keeps API servers out.
+const MAX_OF_ONE: usize = MAX_AT_ONCE / 2;
 /// How long a review waits for its turn; API servers wait 3 s by our own configuration.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// From a body's first byte to its last.
@@ -32,6 +42,9 @@ pub(super) struct Door {
     pub(super) is_ready: watch::Receiver<bool>,
     pub(super) phase: watch::Receiver<Phase>,
     turns: Semaphore,
+    parsing: Semaphore,
+    /// Turns of each address that has one or waits for one.
+    peers: Mutex<BTreeMap<IpAddr, Arc<Semaphore>>>,
 }
 
 type Answered = Response<Full<Bytes>>;
@@ -52,6 +65,8 @@ impl Door {
             is_ready,
             phase,
             turns: Semaphore::new(MAX_AT_ONCE),
+            parsing: Semaphore::new(MAX_PARSED),
+            peers: Mutex::default(),
         }
     }
 
@@ -107,17 +122,33 @@ impl Door {
         }
     }
 
+    /// The turns of an address.
+    fn turns_of(&self, peer: IpAddr) -> Arc<Semaphore> {
+        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        // What nobody else holds has all of its turns.
+        peers.retain(|_, turns| Arc::strong_count(turns) > 1);
+        let made = || Arc::new(Semaphore::new(MAX_OF_ONE));
+        Arc::clone(peers.entry(peer).or_insert_with(made))
+    }
+
     async fn review(&self, request: Request<Incoming>) -> Answered {
         let bad = |status, reason, message: &str| {
             self.metrics.bad(reason);
             text(status, message)
         };
-        let Ok(Ok(_turn)) = tokio::time::timeout(PATIENCE, self.turns.acquire()).await else {
-            return bad(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "busy",
-                "too many reviews at once",
-            );
+        let busy = || {
+            let message = "too many reviews at once";
+            bad(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        };
+        let peer = request.extensions().get::<ClientAddress>();
+        let peer = self.turns_of(peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0));
+        let turns = async {
+            // First its own: who waits here keeps nobody else waiting.
+            let own = peer.acquire().await;
+            (own, self.turns.acquire().await)
+        };
+        let Ok((Ok(_own), Ok(_turn))) = tokio::time::timeout(PATIENCE, turns).await else {
+            return busy();
         };
         let body = Limited::new(request.into_body(), MAX_BODY).collect();
         let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {
@@ -134,6 +165,9 @@ impl Door {
                     "the body did not come in time",
                 );
             }
+        };
+        let Ok(Ok(_parsing)) = tokio::time::timeout(PATIENCE, self.parsing.acquire()).await else {
+            return busy();
         };
         let begun = clock::now();
         match answer(&body, &self.settings) {

@@ -59,11 +59,27 @@ pub struct Event {
     pub message: String,
 }
 
+/// Values in a review, at most: each takes a hundred bytes of memory however short it is written. Pods have some
+/// thousand.
+const MAX_VALUES: usize = 100_000;
+
+/// Whether a text of JSON has too many values, by what begins or parts them; those in strings count, too, as
+/// nothing has read it yet.
+fn is_too_much(body: &[u8]) -> bool {
+    let marks = body
+        .iter()
+        .filter(|byte| matches!(byte, b'{' | b'[' | b','));
+    marks.take(MAX_VALUES + 1).count() > MAX_VALUES
+}
+
 /// Answers a review.
 ///
 /// # Errors
 /// It is none; the message says why. Everything that is one gets an answer.
 pub fn answer(body: &[u8], settings: &InjectSettings) -> Result<Answer, String> {
+    if is_too_much(body) {
+        return Err(format!("it has more than {MAX_VALUES} values"));
+    }
     let review: Value =
         serde_json::from_slice(body).map_err(|error| format!("no JSON: {error}"))?;
     let version = review["apiVersion"].as_str().unwrap_or_default();
@@ -258,6 +274,19 @@ mod tests {
                 .is_some_and(|text| text.contains("config.koorde.dev/rolle")),
             "{status}"
         );
+    }
+
+    #[test]
+    fn a_review_of_millions_of_small_values_is_not_read_at_all() {
+        for (one, count) in [("{},", 1 << 20), ("[", 3 << 20), ("0,", 3 << 19)] {
+            let body = one.repeat(count);
+            let error = answer(body.as_bytes(), &InjectSettings::default()).expect_err("too much");
+            assert!(error.contains("more than 100000 values"), "{error}");
+        }
+        // As large as objects may be, in one string.
+        let mut large = pod();
+        large["metadata"]["annotations"]["a"] = "x".repeat(1 << 20).into();
+        assert!(ask(&review(large)).is_ok());
     }
 
     #[test]

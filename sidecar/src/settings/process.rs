@@ -20,6 +20,10 @@ pub struct AdminSettings {
     /// File with a token of at least 16 bytes, read at start. With one, `POST` and `DELETE /purge`
     /// need `Authorization: Bearer` and it.
     pub token_file: Option<String>,
+    /// Whether this node takes purges from clients at all: by `/purge`, the method PURGE and
+    /// `koorde.cache.v1`. Off in sidecars of a ring whose purges need a token, as an app could purge for
+    /// everybody through its own. What other members purge is purged here, too.
+    pub purge: bool,
 }
 
 impl Default for AdminSettings {
@@ -28,6 +32,7 @@ impl Default for AdminSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 9090)),
             max_connections: 256,
             token_file: None,
+            purge: true,
         }
     }
 }

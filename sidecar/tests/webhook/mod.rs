@@ -3,7 +3,13 @@
 
 pub mod api_server;
 
-use std::{net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
@@ -16,7 +22,7 @@ use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     process::{Child, Command},
     task::JoinSet,
 };
@@ -166,7 +172,16 @@ pub struct Connection {
 
 /// Connects, trusting these authorities and no others.
 pub async fn connect(address: SocketAddr, bundle: &str) -> Result<Connection, String> {
-    let tls = tls(address, bundle).await?;
+    connect_from(Ipv4Addr::LOCALHOST, address, bundle).await
+}
+
+/// The same from another address of this machine.
+pub async fn connect_from(
+    from: Ipv4Addr,
+    address: SocketAddr,
+    bundle: &str,
+) -> Result<Connection, String> {
+    let tls = tls_from(from, address, bundle).await?;
     let certificates = tls.get_ref().1.peer_certificates();
     let leaf = certificates.expect("it has one")[0].clone().into_owned();
     let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
@@ -185,6 +200,14 @@ pub async fn connect(address: SocketAddr, bundle: &str) -> Result<Connection, St
 
 /// The stream of a connection.
 pub async fn tls(address: SocketAddr, bundle: &str) -> Result<TlsStream<TcpStream>, String> {
+    tls_from(Ipv4Addr::LOCALHOST, address, bundle).await
+}
+
+async fn tls_from(
+    from: Ipv4Addr,
+    address: SocketAddr,
+    bundle: &str,
+) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(bundle.as_bytes()) {
         let authority = authority.map_err(|error| error.to_string())?;
@@ -195,9 +218,11 @@ pub async fn tls(address: SocketAddr, bundle: &str) -> Result<TlsStream<TcpStrea
         .expect("TLS 1.2 and 1.3")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let stream = TcpStream::connect(address)
-        .await
-        .map_err(|error| error.to_string())?;
+    let socket = TcpSocket::new_v4().map_err(|error| error.to_string())?;
+    let bound = socket.bind((from, 0).into());
+    bound.map_err(|error| error.to_string())?;
+    let stream = socket.connect(address).await;
+    let stream = stream.map_err(|error| error.to_string())?;
     let _ = stream.set_nodelay(true);
     let name = ServerName::try_from(NAME).expect("a name");
     let tls = TlsConnector::from(Arc::new(config))

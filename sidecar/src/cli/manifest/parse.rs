@@ -35,6 +35,8 @@ struct Builder {
     open: Vec<(Open, usize)>,
     anchors: BTreeMap<usize, Node>,
     nodes: usize,
+    /// Whether a document has begun.
+    is_begun: bool,
 }
 
 enum Open {
@@ -45,6 +47,14 @@ enum Open {
 impl Builder {
     fn take(&mut self, event: Event<'_>) -> Result<(), String> {
         match event {
+            // `---` has been split at before; what else ends a document is a line `...`.
+            Event::DocumentStart(_) if self.is_begun => {
+                Err("another document begins after `...`: it must begin with a line ---".into())
+            }
+            Event::DocumentStart(_) => {
+                self.is_begun = true;
+                Ok(())
+            }
             Event::Scalar(text, style, anchor, tag) => {
                 let node = scalar(text.into_owned(), style, tag.as_deref())?;
                 self.put(node, anchor)

@@ -6,10 +6,10 @@ use serde_json::Value;
 pub(super) fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
+        "true" | "True" | "TRUE" | "y" | "Y" | "yes" | "Yes" | "YES" | "on" | "On" | "ON" => {
             return true.into();
         }
-        "false" | "False" | "FALSE" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
+        "false" | "False" | "FALSE" | "n" | "N" | "no" | "No" | "NO" | "off" | "Off" | "OFF" => {
             return false.into();
         }
         _ => {}
@@ -27,9 +27,11 @@ fn number(text: &str) -> Option<Value> {
     }
     let digits = digits.replace('_', "");
     let radix = |prefix: &str, radix| {
-        let rest = digits.strip_prefix(prefix)?;
+        let rest = digits
+            .strip_prefix(prefix)
+            .or_else(|| digits.strip_prefix(&prefix.to_uppercase()))?;
         let is_one = !rest.is_empty() && rest.chars().all(|c| c.is_digit(radix));
-        is_one.then(|| i64::from_str_radix(rest, radix).ok())?
+        is_one.then(|| u64::from_str_radix(rest, radix).ok())?
     };
     let whole = radix("0x", 16)
         .or_else(|| radix("0o", 8))
@@ -37,8 +39,12 @@ fn number(text: &str) -> Option<Value> {
         // Of YAML 1.1: `defaultMode: 0644`.
         .or_else(|| radix("0", 8))
         .or_else(|| digits.parse().ok());
-    if let Some(whole) = whole {
-        return Some((sign * whole).into());
+    match whole {
+        Some(whole) if sign > 0 => return Some(whole.into()),
+        Some(whole) if whole <= i64::MIN.unsigned_abs() => {
+            return Some(0_i64.wrapping_sub_unsigned(whole).into());
+        }
+        _ => {}
     }
     let is_float = digits
         .chars()
@@ -51,7 +57,7 @@ fn number(text: &str) -> Option<Value> {
 pub(super) fn is_safe_plain(text: &str) -> bool {
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_'));
     let fits = |c: char| c.is_ascii_alphanumeric() || "_./:@+-=,()$".contains(c);
-    let is_word = !matches!(text, "y" | "Y" | "n" | "N" | "_");
+    let is_word = text != "_";
     starts && is_word && text.chars().all(fits) && !text.ends_with(':') && plain(text).is_string()
 }
 
@@ -70,6 +76,11 @@ mod tests {
             ("Off", json!(false)),
             ("0644", json!(420)),
             ("0x1F", json!(31)),
+            ("0X1F", json!(31)),
+            ("y", json!(true)),
+            ("N", json!(false)),
+            ("18446744073709551615", json!(u64::MAX)),
+            ("-9223372036854775808", json!(i64::MIN)),
             ("1_000", json!(1000)),
             ("-3", json!(-3)),
             ("1.5", json!(1.5)),

@@ -31,7 +31,7 @@ pub(crate) struct Document {
 enum Content {
     Nothing,
     Yaml(Node),
-    Json,
+    Json(Node),
 }
 
 impl Stream {
@@ -42,9 +42,9 @@ impl Stream {
     pub(crate) fn read(text: &str) -> Result<Self, String> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         if let Some(documents) = json::documents(text) {
-            let one = |(source, value)| Document {
+            let one = |(source, tree, value)| Document {
                 source,
-                content: Content::Json,
+                content: Content::Json(tree),
                 is_changed: false,
                 value,
             };
@@ -116,7 +116,7 @@ impl Document {
                 _ => return Err(format!("{operation} is none of ours")),
             };
             *place = prefix.concat(&*place);
-            if let Content::Yaml(tree) = &mut self.content {
+            if let Content::Yaml(tree) | Content::Json(tree) = &mut self.content {
                 tree.apply(&operation)?;
             }
             json_patch::patch(&mut self.value, &[operation]).map_err(|error| error.to_string())?;
@@ -136,10 +136,14 @@ impl Document {
             (Form::Yaml, Content::Yaml(_) | Content::Nothing) if !self.is_changed => {
                 with_line_end(self.source.clone())
             }
-            (Form::Json, Content::Json) if !self.is_changed => with_line_end(self.source.clone()),
-            (Form::Json, _) => json::pretty(&self.value),
+            (Form::Json, Content::Json(_)) if !self.is_changed => {
+                with_line_end(self.source.clone())
+            }
+            (Form::Json, Content::Yaml(tree) | Content::Json(tree)) => json::pretty(tree),
+            (Form::Json, Content::Nothing) => String::new(),
             (Form::Yaml, Content::Yaml(tree)) => head(&self.source) + &emit::document(tree),
-            (Form::Yaml, _) => emit::document(&Node::of_json(&self.value)),
+            (Form::Yaml, Content::Json(tree)) => emit::document(&tree.restyled()),
+            (Form::Yaml, Content::Nothing) => with_line_end(self.source.clone()),
         }
     }
 }

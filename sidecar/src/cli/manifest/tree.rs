@@ -51,6 +51,19 @@ impl Node {
         }
     }
 
+    /// The same with strings in quotes only where they need them: JSON has them everywhere.
+    pub(super) fn restyled(&self) -> Self {
+        match self {
+            Self::Scalar(text, Style::Plain) => Self::Scalar(text.clone(), Style::Plain),
+            Self::Scalar(text, _) => Self::text(text),
+            Self::List(items) => Self::List(items.iter().map(Self::restyled).collect()),
+            Self::Map(members) => {
+                let member = |(key, value): &(Self, Self)| (key.restyled(), value.restyled());
+                Self::Map(members.iter().map(member).collect())
+            }
+        }
+    }
+
     fn text(text: &str) -> Self {
         let style = match () {
             () if resolve::is_safe_plain(text) => Style::Plain,

@@ -37,9 +37,9 @@ pub(super) enum Step {
 
 /// From when to when a certificate is valid, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Validity {
-    pub(super) from: i64,
-    pub(super) until: i64,
+pub(crate) struct Validity {
+    pub(crate) from: i64,
+    pub(crate) until: i64,
 }
 
 /// How far back certificates are dated, for API servers whose clock is behind ours; seconds.
@@ -112,7 +112,9 @@ impl Kept {
         let signer = authorities.iter().position(is_known);
         let signer = signer.unwrap_or(authorities.len() - 1);
         let third = seconds(lifetimes.cert) / 3;
-        let is_good = validity(&self.cert).is_some_and(|cert| cert.until - now > third)
+        let is_good = validity(&self.cert)
+            .is_some_and(|cert| cert.from <= now && cert.until - now > third)
+            && is_pair(&self.cert, &self.key)
             && names_of(&self.cert).as_deref() == Some(names)
             && self
                 .authorities
@@ -127,7 +129,7 @@ impl Kept {
 }
 
 /// The blocks of a PEM file, each with its line end.
-fn blocks(pem: &str) -> Vec<String> {
+pub(crate) fn blocks(pem: &str) -> Vec<String> {
     const END: &str = "-----END ";
     let mut blocks = Vec::new();
     let mut block = String::new();
@@ -156,7 +158,7 @@ fn with_cert<T>(
 }
 
 /// When a certificate (the first of a chain) is valid.
-pub(super) fn validity(pem: &str) -> Option<Validity> {
+pub(crate) fn validity(pem: &str) -> Option<Validity> {
     with_cert(pem, |cert| {
         let validity = cert.validity();
         Some(Validity {
@@ -167,7 +169,7 @@ pub(super) fn validity(pem: &str) -> Option<Validity> {
 }
 
 /// The DNS names that it is for.
-fn names_of(pem: &str) -> Option<Vec<String>> {
+pub(crate) fn names_of(pem: &str) -> Option<Vec<String>> {
     use x509_parser::extensions::GeneralName;
     with_cert(pem, |cert| {
         let names = cert.subject_alternative_name().ok()??;
@@ -179,8 +181,13 @@ fn names_of(pem: &str) -> Option<Vec<String>> {
     })
 }
 
+/// Whether a certificate can be served with a key: both load, and belong together.
+fn is_pair(cert: &str, key: &str) -> bool {
+    super::served::certified(cert, key).is_ok()
+}
+
 /// Whether a certificate names that authority as its issuer, by name and key.
-fn is_signed_by(cert: &str, authority: &str) -> bool {
+pub(crate) fn is_signed_by(cert: &str, authority: &str) -> bool {
     let issuer = with_cert(cert, |cert| {
         Some((cert.issuer().to_string(), key_id(cert, true)?))
     });
@@ -279,7 +286,7 @@ mod tests {
         settle(&mut kept, NOW);
         let secret = json!({"data": kept.data()});
         assert_eq!(Kept::of(&secret), kept);
-        for key in ["ca.crt", "ca.key", "tls.crt"] {
+        for key in ["ca.crt", "ca.key", "tls.crt", "tls.key"] {
             for damage in [json!(null), json!("!"), json!(STANDARD.encode("nonsense"))] {
                 let mut secret = secret.clone();
                 secret["data"][key] = damage;
@@ -288,6 +295,16 @@ mod tests {
                 settle(&mut read, NOW);
             }
         }
+        // A key of another certificate, and a certificate of a clock that was wrong.
+        let mut other = Kept::default();
+        settle(&mut other, NOW);
+        other.cert.clone_from(&kept.cert);
+        other.authorities.clone_from(&kept.authorities);
+        assert_eq!(other.next(NOW, &names(), &lifetimes()), Step::NewCert(0));
+        let mut early = kept.clone();
+        let before = NOW - 3600;
+        assert_ne!(early.next(before, &names(), &lifetimes()), Step::Keep);
+        settle(&mut early, before);
         // The service was renamed.
         let other = ["other.web.svc".to_owned()];
         assert_eq!(kept.next(NOW, &other, &lifetimes()), Step::NewCert(0));

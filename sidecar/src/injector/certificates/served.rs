@@ -43,12 +43,7 @@ impl Served {
     /// # Errors
     /// It is no certificate and its key; what was served before still is.
     pub(super) fn serve(&self, cert: &str, key: &str) -> Result<(), String> {
-        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert.as_bytes()).collect();
-        let chain = chain.map_err(|error| format!("the certificate: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
-            .map_err(|error| format!("the key: {error}"))?;
-        let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
-        let certified = certified.map_err(|error| error.to_string())?;
+        let certified = certified(cert, key)?;
         if let Some(validity) = validity(cert) {
             self.metrics.serves_until(validity.until);
         }
@@ -72,6 +67,16 @@ impl Served {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         TlsAcceptor::from(Arc::new(config))
     }
+}
+
+/// A chain and its key, if they belong together.
+pub(super) fn certified(cert: &str, key: &str) -> Result<CertifiedKey, String> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert.as_bytes()).collect();
+    let chain = chain.map_err(|error| format!("the certificate: {error}"))?;
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes())
+        .map_err(|error| format!("the key: {error}"))?;
+    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    certified.map_err(|error| error.to_string())
 }
 
 #[derive(Debug)]
