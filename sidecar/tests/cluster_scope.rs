@@ -245,3 +245,38 @@ async fn the_command_line_shows_the_whole_cluster_and_its_changes() {
     watch.kill().await.expect("it runs until then");
     stop(apps).await;
 }
+
+/// More than anybody can know with this many neighbours each way.
+const MANY: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_a_ring_that_nobody_knows_whole_every_member_is_asked() {
+    let client = Client::default();
+    let mut apps: Vec<App> = Vec::new();
+    for index in 0..MANY {
+        let mut settings = settings();
+        settings.node.name = format!("node-{index}");
+        // They share two threads: what is slow must not look dead.
+        settings.ring.stabilize = Duration::from_secs(2);
+        settings.ring.neighbors = 8;
+        let seeds = apps.first().map(|first| first.addresses().peer.to_string());
+        settings.ring.seeds = seeds.into_iter().collect();
+        apps.push(start(settings).await);
+    }
+    until("nobody knows all", async || {
+        let ring = apps[0].node().ring();
+        (!ring.complete && ring.members.len() < MANY).then_some(())
+    })
+    .await;
+    let tree = until("all answer", async || {
+        let tree = whole(&client, &apps[0]).await;
+        (tree["members"]["answered"] == MANY).then_some(tree)
+    })
+    .await;
+    assert_eq!(tree["members"]["asked"], MANY, "{tree}");
+    let each = tree["members"]["each"].as_array().expect("a list");
+    let names: std::collections::BTreeSet<_> =
+        each.iter().map(|row| row["name"].as_str()).collect();
+    assert_eq!(names.len(), MANY);
+    futures_util::future::join_all(apps.into_iter().map(App::shutdown)).await;
+}
