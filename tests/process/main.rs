@@ -1,7 +1,6 @@
 //! Real processes: what only shows with signals, memory and sockets of their own.
 
 mod replicas;
-mod rollouts;
 mod traces;
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! A rolling update of five nodes and a scale-in from eight to five, under 1,000 requests a second, as
 //! a StatefulSet's pods would see them. Real processes on loopback; prints a line each.
 //!
-//! `cargo run --release -p koorde-tests --bin rollouts`
+//! `cargo run --release -p koorde-tests --bin rollouts [-- RATE]`
 
 use std::{io::Write, time::Duration};
 
@@ -9,9 +9,13 @@ use koorde_tests::rollout::{Came, Scale, replace, scale_in};
 
 #[tokio::main]
 async fn main() {
+    let rate = std::env::args()
+        .nth(1)
+        .map_or(Ok(1000), |rate| rate.parse());
+    let rate = rate.expect("requests a second");
     let scale = |pods| Scale {
         pods,
-        rate: 1000,
+        rate,
         keys: 5000,
         around: Duration::from_secs(5),
     };

@@ -1,6 +1,6 @@
 //! Pods come and go under load, shorter than `src/bin/rollouts.rs` measures it. How many requests find
 //! something stored meanwhile depends on the machine, and is measured there; what has to hold on any
-//! is here, and in `cluster/handoff.rs`.
+//! is here, and in `cluster/handoff.rs`. A program of its own, so that no other test runs beside it.
 
 use std::time::Duration;
 
