@@ -103,7 +103,8 @@ pub struct RingSettings {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub stabilize: Duration,
-    /// How long a new owner asks the previous owner first (warm join). 0 s turns it off.
+    /// How long a new owner asks the previous owner first (warm join), until that has handed over what
+    /// it has stored. 0 s turns both off.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub warm_join: Duration,

@@ -1,11 +1,12 @@
-//! Nodes that leave hand what they have stored over to those that stay.
+//! Nodes that leave hand what they have stored over to those that stay, and those that are there what
+//! others own who join.
 
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use http::{HeaderMap, Method};
 use koorde_tests::{
-    cluster::{Cluster, fetch, get, get_with},
+    cluster::{Cluster, config, eventually, fetch, get, get_with},
     origin::{Origin, response, whole},
 };
 use libkoorde::{Config, Kind, Metrics, Node, PurgeRequest, Request, Scope, metrics::counted};
@@ -122,6 +123,20 @@ async fn what_is_purged_or_made_stale_while_a_node_leaves_does_not_come_back() {
     join_all([0, 2, 10, 50, 500].map(changed_while_one_leaves)).await;
 }
 
+/// Purges half of sixty URLs through the first two nodes, and posts to the other half.
+async fn change(cluster: &Cluster, url: &impl Fn(usize) -> String) {
+    for n in 0..30 {
+        let purge = PurgeRequest {
+            scope: Scope::Url(target(&url(n))),
+            kind: if n % 2 == 0 { Kind::Hard } else { Kind::Soft },
+            tenant: None,
+        };
+        cluster.nodes[n % 2].purge(&purge).await;
+        let post = Request::new(Method::POST, target(&url(n + 30)), HeaderMap::new());
+        number(&cluster.nodes[n % 2], post).await;
+    }
+}
+
 async fn changed_while_one_leaves(delay: u64) {
     let origin = counting(&[("cache-control", "max-age=600")]).await;
     let cluster = Cluster::with(3, without_copies).await;
@@ -132,18 +147,7 @@ async fn changed_while_one_leaves(delay: u64) {
     }
     let change = async {
         tokio::time::sleep(Duration::from_millis(delay)).await;
-        for n in 0..30 {
-            let purge = PurgeRequest {
-                scope: Scope::Url(target(&url(n))),
-                kind: if n % 2 == 0 { Kind::Hard } else { Kind::Soft },
-                tenant: None,
-            };
-            cluster.nodes[n % 2].purge(&purge).await;
-        }
-        for n in 30..60 {
-            let post = Request::new(Method::POST, target(&url(n)), HeaderMap::new());
-            number(&cluster.nodes[n % 2], post).await;
-        }
+        change(&cluster, &url).await;
     };
     tokio::join!(change, leave(&cluster.nodes[2..]));
     for (n, before) in before.into_iter().enumerate() {
@@ -151,5 +155,67 @@ async fn changed_while_one_leaves(delay: u64) {
             let now = number(node, get(&url(n))).await;
             assert!(now > before, "{delay} ms, {n}: {now} is no newer");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_is_given_what_it_owns_from_then_on() {
+    let origin = Origin::fixed(Duration::ZERO, &[("cache-control", "max-age=600")], "body").await;
+    let mut cluster = Cluster::with(2, without_copies).await;
+    let url = |n: usize| origin.url(&format!("/{n}"));
+    for n in 0..90 {
+        fetch(&cluster.nodes[n % 2], get(&url(n)))
+            .await
+            .expect("an answer");
+    }
+    let mut config = config("node-2");
+    without_copies(&mut config);
+    let joined = cluster.add(config).await;
+    cluster.meet(3).await;
+    let mut owned = Vec::new();
+    for n in 0..90 {
+        if joined.explain(&get(&url(n))).await.owners[0] == "node-2" {
+            owned.push(n);
+        }
+    }
+    let received = || received(&cluster.metrics[2]);
+    eventually("it has what it owns", || received() >= owned.len() as u64).await;
+    assert!(owned.len() > 10, "{}: a third of 90", owned.len());
+    // Nobody is left to be asked for it.
+    leave(&cluster.nodes[..2]).await;
+    for n in 0..90 {
+        fetch(&joined, get(&url(n))).await.expect("an answer");
+    }
+    assert_eq!(origin.total(), 90, "nothing was fetched again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_purged_or_made_stale_while_a_node_joins_does_not_come_back() {
+    join_all([0, 300, 500, 520, 800].map(changed_while_one_joins)).await;
+}
+
+async fn changed_while_one_joins(delay: u64) {
+    let origin = counting(&[("cache-control", "max-age=600")]).await;
+    let mut cluster = Cluster::with(2, without_copies).await;
+    let url = |n: usize| origin.url(&format!("/{n}"));
+    let mut before = Vec::new();
+    for n in 0..60 {
+        before.push(number(&cluster.nodes[n % 2], get(&url(n))).await);
+    }
+    let mut config = config("node-2");
+    without_copies(&mut config);
+    cluster.add(config).await;
+    tokio::time::sleep(Duration::from_millis(delay)).await;
+    change(&cluster, &url).await;
+    cluster.meet(3).await;
+    // Behind the hand-off, too: it begins half a second after the joining.
+    for _ in 0..2 {
+        for (n, before) in before.iter().enumerate() {
+            for node in &cluster.nodes {
+                let now = number(node, get(&url(n))).await;
+                assert!(now > *before, "{delay} ms, {n}: {now} is no newer");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(900)).await;
     }
 }

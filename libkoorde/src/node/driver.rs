@@ -69,6 +69,11 @@ impl Handle {
         *self.changes.borrow()
     }
 
+    /// Tells of each new view.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.clone()
+    }
+
     /// A message from a peer. Never waits.
     pub(crate) fn message(&self, from: SocketAddr, message: Message) -> bool {
         self.asks

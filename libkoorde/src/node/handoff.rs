@@ -1,12 +1,14 @@
-//! Hand-off: what a node that leaves has stored goes to who owns it from now on.
+//! Hand-off: what a node has stored goes to who owns it from now on, when the node leaves and when
+//! another one joins.
 //!
-//! The node announces that it leaves first, so that several which leave at once do not hand each other
+//! Who leaves announces that it leaves first, so that several which leave at once do not hand each other
 //! what then is gone; one that is asked all the same says so, and the next owner is asked. The smallest
 //! responses go first: each saves a request of the origin, whatever its size, and the deadline may cut
 //! the rest off. Best effort: without all this more is fetched, and no answer is another.
 
 use std::{
     collections::BTreeMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +23,7 @@ use crate::{
     id::Id,
     metrics::{count, count_by},
     policy::CacheKey,
-    ring::Member,
+    ring::{Member, Phase},
     store::Stored,
 };
 
@@ -34,6 +36,11 @@ pub(crate) use departed::Departed;
 const TELL: Duration = Duration::from_secs(5);
 /// Before who would not take something is asked once more.
 const AGAIN: Duration = Duration::from_millis(100);
+/// From a change of members until what new ones own is handed over to them: several come at once, and
+/// they have to hear of all the others first.
+const SETTLES: Duration = Duration::from_millis(500);
+/// How long that may take. What is not there by then is asked for, or fetched.
+const WELCOME: Duration = Duration::from_secs(60);
 /// Times that a member can't be reached before the next owner gets its share.
 const TRIES: usize = 3;
 /// Members that take over at once.
@@ -69,8 +76,38 @@ impl Inner {
     /// Hands over all that is stored here, until that is done; to be called when this node has
     /// announced that it leaves, with a deadline.
     pub(crate) async fn hand_over(&self) {
-        let mut left = self.store.keys_by_weight();
-        let (keys, mut gone, mut missed) = (left.len(), Vec::new(), Vec::new());
+        let keys = self.store.keys_by_weight();
+        info!(keys = keys.len(), "Handing over what is stored here.");
+        self.hand_over_these(keys).await;
+        info!("Handed over what was stored here.");
+    }
+
+    /// Hands over to each new member what it owns, as long as the node runs.
+    pub(crate) async fn welcome(self: Arc<Self>) {
+        let mut changes = self.driver.changes();
+        let mut known = BTreeMap::new();
+        while changes.changed().await.is_ok() {
+            time::sleep(SETTLES).await;
+            changes.mark_unchanged();
+            let view = self.view.load_full();
+            let before = std::mem::take(&mut known);
+            known = view.members().iter().map(|m| (m.id, m.addr)).collect();
+            let is_new = |id: Id| id != view.me().id && before.get(&id) != known.get(&id);
+            if view.state() != Phase::Active || !known.keys().any(|id| is_new(*id)) {
+                continue;
+            }
+            let mut keys = self.store.keys_by_weight();
+            keys.retain(|key| {
+                let owner = view.owner(self.hasher.key_id(key.as_bytes()));
+                owner.is_some_and(|owner| is_new(owner.id))
+            });
+            debug!(keys = keys.len(), "Handing over what new members own.");
+            let _done_or_not = time::timeout(WELCOME, self.hand_over_these(keys)).await;
+        }
+    }
+
+    async fn hand_over_these(&self, mut left: Vec<CacheKey>) {
+        let (mut gone, mut missed) = (Vec::new(), Vec::new());
         loop {
             let shares = self.shares(std::mem::take(&mut left), &gone);
             let given = stream::iter(shares).map(|share| self.give(share));
@@ -91,7 +128,6 @@ impl Inner {
             }
             time::sleep(AGAIN).await;
         }
-        info!(keys, "Handed over what was stored here.");
     }
 
     /// Who owns what when this node and those that are `gone` are not there. What lies where this

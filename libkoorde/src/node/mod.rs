@@ -306,6 +306,9 @@ impl Node {
         ));
         tasks.spawn(Arc::clone(&inner).hear_of_purges());
         tasks.spawn(Arc::clone(&inner).tell_later(told));
+        if !inner.config.ring.warm_join.is_zero() {
+            tasks.spawn(Arc::clone(&inner).welcome());
+        }
         Ok(Self { inner })
     }
 

@@ -216,6 +216,11 @@ impl Purges {
         self.change(|state| urls.for_each(|url| state.table.mark(&url)));
     }
 
+    /// Whether what is stored of a URL may have been made stale here by an unsafe request, ever.
+    pub(crate) fn is_marked(&self, key: &CacheKey) -> bool {
+        self.read().table.is_marked(key)
+    }
+
     /// Takes in what another node has told.
     pub(crate) fn merge(&self, entries: &[Entry], horizon: Horizon) -> Applied {
         self.change(|state| {

@@ -191,6 +191,12 @@ impl Table {
         mark
     }
 
+    /// Whether a URL may have been made stale here by an unsafe request, ever.
+    pub(crate) fn is_marked(&self, key: &CacheKey) -> bool {
+        let url = || ScopeKey::url(Some(key.tenant()), key.url());
+        !self.invalidated.is_empty() && self.invalidated.of(&url()) > 0
+    }
+
     fn add_scopes(
         &self,
         mark: &mut Mark,

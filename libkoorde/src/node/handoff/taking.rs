@@ -1,4 +1,4 @@
-//! The other side: what a node that leaves hands over is stored here.
+//! The other side: what is handed over is stored here.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -40,9 +40,11 @@ impl Inner {
             return Ok(reply);
         }
         let not_yet = Status::failed_precondition;
-        let born = self.departed.born(start.node);
-        let born = born.ok_or_else(|| not_yet("not heard yet that the sender leaves"))?;
-        // From here on the sender knows whatever was known here when it left.
+        // Who has left knew what was made stale until then, and is judged by what came later. A member
+        // may not have been told of every unsafe request yet: of what one was made for it is not taken.
+        let departed = self.departed.born(start.node);
+        let born = departed.unwrap_or_else(|| self.purges.version());
+        // From here on the sender knows all purges that are older than what it brings.
         if self.purges.digest() != start.purges {
             return Err(not_yet("other purges are known here"));
         }
@@ -64,7 +66,8 @@ impl Inner {
                 reply.leaving = true;
                 return Ok(reply);
             }
-            if let Some(body) = body {
+            let is_known = departed.is_some() || !self.purges.is_marked(&response.key);
+            if let Some(body) = body.filter(|_| is_known) {
                 self.store_handed_over(response, &body, on_its_way, born);
             }
             reply.taken += 1;
