@@ -8,7 +8,7 @@ use std::{
 use futures_util::{StreamExt, stream};
 use tokio::{
     sync::oneshot,
-    task::{JoinHandle, JoinSet},
+    task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 
@@ -47,7 +47,7 @@ impl Window {
 pub(crate) struct Load {
     windows: Arc<Mutex<Vec<Window>>>,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Vec<String>>,
+    running: JoinSet<Vec<String>>,
 }
 
 impl Load {
@@ -60,11 +60,12 @@ impl Load {
             urls: urls.into(),
         };
         let told = origin.watch_total();
-        let running = run(clients, rate, told, Arc::clone(&windows), stopped);
+        let mut running = JoinSet::new();
+        running.spawn(run(clients, rate, told, Arc::clone(&windows), stopped));
         Self {
             windows,
             stop,
-            running: tokio::spawn(running),
+            running,
         }
     }
 
@@ -74,9 +75,10 @@ impl Load {
     }
 
     /// Waits for the requests under way; all seconds, and what went wrong.
-    pub(crate) async fn end(self) -> (Vec<Window>, Vec<String>) {
+    pub(crate) async fn end(mut self) -> (Vec<Window>, Vec<String>) {
         let _it_runs = self.stop.send(());
-        let failures = self.running.await.expect("no panic");
+        let ended = self.running.join_next().await.expect("it was started");
+        let failures = ended.expect("no panic");
         let windows = held(&self.windows).clone();
         (windows, failures)
     }

@@ -8,6 +8,7 @@ use std::{
 
 use futures_util::future::join_all;
 use http::StatusCode;
+use tokio::task::JoinSet;
 
 use crate::process::{Process, client, get, now};
 
@@ -27,6 +28,8 @@ pub(crate) type Service = Arc<Mutex<Vec<SocketAddr>>>;
 pub(crate) struct Pods {
     pods: Vec<Process>,
     pub(crate) service: Service,
+    /// Addresses that clients do not know yet.
+    told: JoinSet<()>,
 }
 
 impl Pods {
@@ -40,7 +43,11 @@ impl Pods {
             ready(pod).await;
         }
         let service = Arc::new(Mutex::new(pods.iter().map(|pod| pod.http).collect()));
-        Self { pods, service }
+        Self {
+            pods,
+            service,
+            told: JoinSet::new(),
+        }
     }
 
     /// Each pod ends and comes back under its name at another address, the last first.
@@ -57,7 +64,7 @@ impl Pods {
             ready(&new).await;
             // The controller goes on at once; clients learn of the new address later.
             let (at, service) = (new.http, Arc::clone(&self.service));
-            tokio::spawn(async move {
+            self.told.spawn(async move {
                 tokio::time::sleep(LAG).await;
                 list(&service).push(at);
             });
