@@ -1,7 +1,7 @@
 //! A StatefulSet's life under load, with real processes: pods are replaced one by one, or several are
 //! taken away at once, as the StatefulSet controller, the kubelet and kube-proxy do it.
-//! [`Pods`] are the processes, [`load`] is what clients of their Service see, [`replace`] and
-//! [`scale_in`] are what is tried.
+//! `pods` are the processes, [`load`] is what clients of their Service see, [`replace`] and [`scale_in`]
+//! are what is tried.
 
 pub mod load;
 mod pods;

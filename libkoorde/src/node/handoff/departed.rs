@@ -107,6 +107,7 @@ impl Drop for Giving<'_> {
 mod tests {
     use super::*;
     use crate::{
+        node::clock,
         purge::{Bounds, Scope, ScopeKey},
         ring::Role,
     };
@@ -138,7 +139,7 @@ mod tests {
     #[test]
     fn one_that_has_left_is_asked_as_long_as_it_stays_or_hands_over() {
         let departed = Departed::new(purges());
-        let (left, second) = (Instant::now(), Duration::from_secs(1));
+        let (left, second) = (clock::now().instant, Duration::from_secs(1));
         departed.note(&member(1), left);
         let is_there = |after| !departed.still_there(left + after, 0).is_empty();
         assert!(is_there(second));
@@ -154,7 +155,7 @@ mod tests {
         let purges = purges();
         let departed = Departed::new(Arc::clone(&purges));
         purge(&purges);
-        let left = Instant::now();
+        let left = clock::now().instant;
         departed.note(&member(1), left);
         assert_eq!(departed.born(Id(1)), Some(1));
         assert_eq!(departed.still_there(left, 1).len(), 1);
@@ -166,7 +167,7 @@ mod tests {
     fn who_leaves_twice_is_remembered_once_and_nobody_for_ever() {
         let purges = purges();
         let departed = Departed::new(Arc::clone(&purges));
-        let left = Instant::now();
+        let left = clock::now().instant;
         departed.note(&member(1), left);
         purge(&purges);
         departed.note(&member(1), left);

@@ -263,7 +263,8 @@ mod tests {
     #[test]
     fn what_would_take_too_much_room_is_refused() {
         let reply = || stats_reply(&example(), &[]);
-        let wrong: [(&str, fn(&mut proto::StatsReply)); 6] = [
+        type Change = fn(&mut proto::StatsReply);
+        let wrong: [(&str, Change); 6] = [
             ("series", |reply| {
                 reply.series = vec![reply.series[0].clone(); MAX_SERIES + 1];
             }),
