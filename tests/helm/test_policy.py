@@ -11,6 +11,7 @@ import yaml
 
 import chart
 from chart import documents, find, rendered
+from cluster import patched
 
 INJECT = chart.ROOT / "tests" / "inject"
 ENABLED = {"koorde.dev/inject": "enabled"}
@@ -163,17 +164,7 @@ def test_the_policy_gives_a_plain_pod_the_patch_that_was_reviewed():
     assert {k: told[k] for k in said if k != "ring_secret"} == {k: v for k, v in said.items() if k != "ring_secret"}
     assert said["ring_secret"]["name"] == told["ring_secret"]["name"]
     pod = json.loads((INJECT / "plain_pod.json").read_text())
-    reviewed = json.loads(json.dumps(pod))
-    for operation in json.loads((INJECT / "plain_patch.json").read_text()):
-        assert operation["op"] == "add"
-        *path, last = [part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]]
-        at = reviewed
-        for part in path:
-            at = at[int(part) if isinstance(at, list) else part]
-        if isinstance(at, list):
-            at.insert(len(at) if last == "-" else int(last), operation["value"])
-        else:
-            at[last] = operation["value"]
+    reviewed = patched(pod, json.loads((INJECT / "plain_patch.json").read_text()))
     (mine,), (other,) = admitted(rendered(values, version="1.36"), [pod]), admitted([], [reviewed])
     assert without_the_record(mine["pod"]) == without_the_record(other["pod"])
 
