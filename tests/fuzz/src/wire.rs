@@ -18,7 +18,7 @@ pub fn run(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else {
         return;
     };
-    match kind % 16 {
+    match kind % 17 {
         0 => read(bytes, fetch_request),
         1 => read(bytes, fetch_reply),
         2 => read(bytes, inspect_request),
@@ -50,6 +50,7 @@ pub fn run(bytes: &[u8]) {
                 Err(reason) => assert_reason(&reason),
             }
         }),
+        15 => again(bytes, fuzzing::stats_reply),
         _ => {
             let _ = fuzzing::deadline(&String::from_utf8_lossy(bytes));
         }

@@ -115,6 +115,15 @@ pub fn handed_over(handed: peer::HandedOver) -> Result<(Vec<u8>, usize), String>
     Ok((read.key.as_bytes().to_vec(), read.fields.len()))
 }
 
+/// Reads what a member tells of itself.
+///
+/// # Errors
+/// It is refused, and why.
+pub fn stats_reply(reply: peer::StatsReply) -> Result<peer::StatsReply, String> {
+    let (told, others) = super::told(reply)?;
+    Ok(super::stats_reply(&told, &others))
+}
+
 /// Reads what a client looks aside for.
 ///
 /// # Errors
