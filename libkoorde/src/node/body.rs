@@ -51,20 +51,7 @@ impl Body {
 
     /// The whole of a stored body.
     pub(super) fn stored(stored: &Arc<Stored>) -> Self {
-        Self(Kind::Stored(StoredBody {
-            left: stored.length,
-            next: 0,
-            stored: Some(Arc::clone(stored)),
-        }))
-    }
-
-    /// What is nothing, or the whole of a stored body.
-    pub(super) fn into_stored(self) -> Option<StoredBody> {
-        match self.0 {
-            Kind::Empty => Some(StoredBody::default()),
-            Kind::Stored(body) => Some(body),
-            _ => None,
-        }
+        Self(Kind::Stored(StoredBody::of(stored)))
     }
 
     /// Bytes `start..end` of a stored body, counted in the whole representation.
@@ -82,6 +69,12 @@ impl Body {
     }
 }
 
+impl From<StoredBody> for Body {
+    fn from(body: StoredBody) -> Self {
+        Self(Kind::Stored(body))
+    }
+}
+
 /// The whole of a stored response's body, or nothing. It is in memory: it can't break off.
 #[derive(Debug, Default)]
 pub struct StoredBody {
@@ -93,6 +86,14 @@ pub struct StoredBody {
 }
 
 impl StoredBody {
+    pub(super) fn of(stored: &Arc<Stored>) -> Self {
+        Self {
+            left: stored.length,
+            next: 0,
+            stored: Some(Arc::clone(stored)),
+        }
+    }
+
     fn next(&mut self) -> Option<Bytes> {
         let chunk = self.stored.as_ref()?.chunks.get(self.next)?.clone();
         self.next += 1;

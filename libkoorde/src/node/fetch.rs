@@ -21,7 +21,7 @@ use super::{
     clock,
     miss::{Miss, decide},
     relay::{Failure, Reader},
-    request::{Interim, no_body},
+    request::Interim,
     seat::Flight,
     slices::is_whole,
 };
@@ -57,27 +57,14 @@ pub(crate) enum Found {
 }
 
 impl Inner {
-    /// Answers one request and counts it.
+    /// Answers one request and counts it. Of a client: what is at hand has answered it before, if it
+    /// could.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
         mut request: Request,
         hop: Hop,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
-        if hop == Hop::Client {
-            let route = self.routes.find(&request.target);
-            route.prepare(&mut request);
-            if !matches!(request.method, Method::GET | Method::HEAD)
-                || route.bypass.applies(&request.target, &request.fields)
-            {
-                return self.pass(request, no_body()).await;
-            }
-            self.popular.note(&request.target, &self.hasher);
-            let (asked, target) = ((&request.method, &request.fields), &request.target);
-            if let Some(fresh) = self.near(asked, target, &request.overrides) {
-                return Ok(self.near_answer(&request.method, &fresh));
-            }
-        }
         // A forwarded request is counted where the client asked, so that sums over nodes are right.
         let asked = (hop == Hop::Client).then(|| self.metrics.asked());
         let answer = match self.sliced(&mut request, hop, timeout).await {

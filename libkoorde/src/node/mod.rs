@@ -75,6 +75,7 @@ mod start;
 mod tasks;
 mod tunnel;
 mod wire;
+mod worded;
 
 pub use aside::{Aside, CacheService, Lease, NotWanted, Put, PutBody};
 pub use body::{Body, StoredBody};
@@ -97,16 +98,19 @@ use gate::Gate;
 use handoff::Departed;
 use later::Later;
 use memo::{FlightKey, Memo};
+use near::AtHand;
 use origin::Origin;
 use peers::Peers;
 use popular::Popular;
 use report::{Explanation, RingReport, Stats};
+use request::no_body;
 use resolver::Resolver;
 use routes::Routes;
 use seat::Flight;
 use service::PeerService;
 use start::{advertised, millis_since_epoch, sign, start_ring};
 use tasks::Tasks;
+use worded::Worded;
 
 /// A running node. A cheap handle: clones are the same node.
 #[derive(Clone)]
@@ -149,6 +153,7 @@ pub(crate) struct Inner {
     counts: OnceLock<Counts>,
     /// What clients ask for most.
     popular: Popular,
+    worded: Worded,
     propagation: Propagation,
     /// Seeds that discovery last gave, to tell "nobody there yet" from "alone by design".
     seeds: AtomicUsize,
@@ -283,6 +288,7 @@ impl Node {
             metrics,
             counts: OnceLock::new(),
             popular: Popular::new(start.instant),
+            worded: Worded::new(),
             propagation,
             seeds: AtomicUsize::new(0),
             purges,
@@ -318,12 +324,17 @@ impl Node {
     /// # Errors
     /// The origin's failure, a refusal of the egress guard, or a bound of this node; never the
     /// ring's trouble.
-    pub async fn fetch(&self, request: Request) -> Result<Response<Body>, FetchError> {
-        let timeout = self.inner.config.fetch.timeout;
-        self.inner
-            .fetch(request, Hop::Client, timeout)
-            .await
-            .map(|answer| answer.into_response(&self.inner.hop))
+    pub async fn fetch(&self, mut request: Request) -> Result<Response<Body>, FetchError> {
+        let inner = &self.inner;
+        let answer = match inner.at_hand(&mut request) {
+            AtHand::Fresh(near) => return Ok(near.into_response()),
+            AtHand::Bypassed => inner.pass(request, no_body()).await,
+            AtHand::Nothing => {
+                let timeout = inner.config.fetch.timeout;
+                inner.fetch(request, Hop::Client, timeout).await
+            }
+        };
+        answer.map(|answer| answer.into_response(&inner.hop))
     }
 
     /// The same for a request with a body, of whatever method. What has one is never answered from

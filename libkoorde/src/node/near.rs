@@ -6,9 +6,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, Response, Uri, Version, header};
+use http::{HeaderMap, Method, Response, Uri, Version, header};
 
-use super::{Inner, Node, Overrides, StoredBody, answer::Answer, clock, miss::decide};
+use super::{
+    Body, Inner, Node, Overrides, Request, StoredBody, answer::Answer, clock, miss::decide,
+    worded::Said,
+};
 use crate::{
     outcome::{CacheResult, Outcome, Tier},
     policy::{CacheKey, Now, Reuse, Target, forwarding, plain},
@@ -18,10 +21,34 @@ use crate::{
 /// A fresh stored response.
 #[derive(Debug)]
 pub struct Near {
-    /// With Age, Cache-Status and Via, and [`Outcome`] as an extension.
+    /// With Age, Cache-Status and Via.
     pub response: Response<StoredBody>,
     /// Seconds for which it is fresh.
     pub ttl: i64,
+    /// How it came about.
+    pub outcome: Outcome,
+}
+
+impl Near {
+    /// As a fetch answers it.
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = self.response.map(Body::from);
+        response.extensions_mut().insert(self.outcome);
+        response
+    }
+}
+
+/// What is known of a client's request before anybody is asked.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a hit is not to cost an allocation for it"
+)]
+#[derive(Debug)]
+pub(super) enum AtHand {
+    Fresh(Near),
+    /// It is the origin's alone.
+    Bypassed,
+    Nothing,
 }
 
 /// What was found, and when.
@@ -47,16 +74,7 @@ impl Node {
         let target = Target::of_uri(uri).ok().filter(Target::is_as_written)?;
         let fresh = inner.near((method, fields), &target, overrides)?;
         inner.popular.note(&target, &inner.hasher);
-        let ttl = fresh.stored.head.ttl(fresh.now.instant);
-        let mut answer = inner.word(method, &fresh, Vec::new());
-        let member = inner.name.hit(ttl);
-        answer.fields.append(header::CACHE_STATUS, member);
-        forwarding::sign(&mut answer.fields, &inner.hop, Version::HTTP_11);
-        let mut response = Response::new(answer.body.into_stored()?);
-        *response.status_mut() = answer.status;
-        *response.headers_mut() = answer.fields;
-        response.extensions_mut().insert(answer.outcome);
-        Some(Near { response, ttl })
+        Some(inner.word(method, &fresh))
     }
 }
 
@@ -85,25 +103,50 @@ impl Inner {
         self.fresh((method, fields), &key, now)
     }
 
-    /// What was found, as an answer.
-    pub(crate) fn near_answer(&self, method: &Method, fresh: &Fresh) -> Answer {
-        let ttl = fresh.stored.head.ttl(fresh.now.instant);
-        self.word(method, fresh, vec![self.name.hit(ttl)])
+    /// Prepares a client's request, and looks for what answers it at once.
+    pub(super) fn at_hand(&self, request: &mut Request) -> AtHand {
+        let route = self.routes.find(&request.target);
+        route.prepare(request);
+        if !matches!(request.method, Method::GET | Method::HEAD)
+            || route.bypass.applies(&request.target, &request.fields)
+        {
+            return AtHand::Bypassed;
+        }
+        self.popular.note(&request.target, &self.hasher);
+        let asked = (&request.method, &request.fields);
+        match self.near(asked, &request.target, &request.overrides) {
+            Some(fresh) => AtHand::Fresh(self.word(&request.method, &fresh)),
+            None => AtHand::Nothing,
+        }
     }
 
-    /// Counts it, too.
-    fn word(&self, method: &Method, fresh: &Fresh, cache_status: Vec<HeaderValue>) -> Answer {
-        let outcome = Outcome {
-            result: CacheResult::Hit,
-            tier: fresh.tier,
-            collapsed: false,
-        };
+    /// What was found, as it goes out. Counts it, too.
+    fn word(&self, method: &Method, fresh: &Fresh) -> Near {
+        let (stored, outcome) = (&fresh.stored, fresh.outcome());
+        let carried = stored.head.carried(fresh.now.instant);
         self.metrics.answered(outcome);
-        let age = fresh.stored.head.current_age(fresh.now.instant);
-        self.metrics.stored_age.took(age);
-        // Neither conditions nor ranges are in a plain request.
-        let asked = (method, &HeaderMap::new());
-        Answer::from_stored(asked, &fresh.stored, outcome, cache_status, fresh.now)
+        self.metrics.stored_age.took(carried.age);
+        let (age, ttl) = (carried.age.as_secs(), carried.ttl());
+        let fields = self.worded.fields(stored, Said { age, ttl }, || {
+            // Neither conditions nor ranges are in a plain request.
+            let asked = (&Method::HEAD, &HeaderMap::new());
+            let answer = Answer::from_stored(asked, stored, outcome, Vec::new(), fresh.now);
+            let mut fields = answer.fields;
+            fields.append(header::CACHE_STATUS, self.name.hit(ttl));
+            forwarding::sign(&mut fields, &self.hop, Version::HTTP_11);
+            fields
+        });
+        let mut response = Response::new(match *method {
+            Method::GET => StoredBody::of(stored),
+            _ => StoredBody::default(),
+        });
+        *response.status_mut() = stored.head.status;
+        *response.headers_mut() = fields;
+        Near {
+            response,
+            ttl,
+            outcome,
+        }
     }
 
     fn fresh(&self, asked: (&Method, &HeaderMap), key: &CacheKey, now: Now) -> Option<Fresh> {
@@ -123,6 +166,16 @@ impl Inner {
     }
 }
 
+impl Fresh {
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            result: CacheResult::Hit,
+            tier: self.tier,
+            collapsed: false,
+        }
+    }
+}
+
 /// The variant that answers a plain request at once. Of its fields only those count that Vary names.
 fn fresh_of<'a>(
     (method, fields): (&Method, &HeaderMap),
@@ -134,7 +187,8 @@ fn fresh_of<'a>(
     let none = HeaderMap::new();
     let asked = (method, if varies { fields } else { &none });
     match decide(asked, Some(variants), now) {
-        Reuse::Fresh { index } => variants.all.get(index),
+        // A part answers nobody who asks for the whole.
+        Reuse::Fresh { index } => variants.all.get(index).filter(|s| s.head.part.is_none()),
         _ => None,
     }
 }
@@ -261,6 +315,14 @@ mod tests {
             }
             assert_eq!(pair.0.is_some(), is_near, "{asked:?}");
             if is_near {
+                assert_eq!(pair.0, pair.1, "{asked:?}");
+            }
+            // The third is a copy of how the second was worded, unless a second has passed.
+            for _ in 0..2 {
+                pair = (near(&node, &asked).await, looked_up(&node, &asked).await);
+            }
+            if is_near && pair.0 != pair.1 {
+                pair = (near(&node, &asked).await, looked_up(&node, &asked).await);
                 assert_eq!(pair.0, pair.1, "{asked:?}");
             }
         }
