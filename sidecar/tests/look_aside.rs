@@ -384,6 +384,12 @@ async fn only_so_many_calls_are_open_at_once() {
     let replies = client.lease(other.clone()).await.expect("a reply");
     let refused = part(&mut replies.into_inner()).await;
     assert!(matches!(refused, Some(Part::Failed(_))), "{refused:?}");
+    let metrics = format!("http://{}/metrics/prometheus", app.addresses().http);
+    let metrics = Client::default().send(Method::GET, &metrics, &[]).await;
+    let counted = metrics
+        .body
+        .contains("koorde_shed_total{reason=\"overloaded\"} 1\n");
+    assert!(counted, "{}", metrics.body);
     let head = head(&lease.lease, 200, &[FRESH]);
     assert_eq!(put(&mut client, head, &[], 0).await, Outcome::Stored);
     drop(open);

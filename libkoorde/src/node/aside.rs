@@ -136,6 +136,7 @@ impl Node {
             }
             Err(error) => {
                 tally(CacheResult::Error);
+                inner.metrics.failed(&error);
                 Err(error)
             }
         }

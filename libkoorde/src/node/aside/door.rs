@@ -167,11 +167,7 @@ impl Door {
             request.fields.append(header::CACHE_CONTROL, only);
         }
         let Ok(call) = Arc::clone(&self.calls).try_acquire_owned() else {
-            let message = "at the bound of http.max_look_aside".to_owned();
-            return Ok(one(Part::Failed(cache::failed(
-                FailedKind::Overloaded,
-                message,
-            ))));
+            return Ok(self.refused());
         };
         let asked = self.node.look_aside(request);
         let asked = match timeout(metadata) {
@@ -194,6 +190,13 @@ impl Door {
         })
     }
 
+    /// There is no room for another call.
+    fn refused(&self) -> Parts {
+        let error = FetchError::Overloaded("http.max_look_aside");
+        self.node.inner.metrics.failed(&error);
+        one(Part::Failed(cache::failure(&error)))
+    }
+
     /// Lends as long as the call is open. With a stale response, that goes out at once.
     fn lend(
         &self,
@@ -204,8 +207,7 @@ impl Door {
         let (valid, conditions) = (lease.valid_for(), lease.conditions().clone());
         let (stands_in, mut waits) = oneshot::channel();
         let Ok(slip) = self.held.lay(Held(lease, stands_in)) else {
-            let message = "at the bound of http.max_look_aside".to_owned();
-            return one(Part::Failed(cache::failed(FailedKind::Overloaded, message)));
+            return self.refused();
         };
         let renews = stale.is_some();
         let granted = grant(slip.id(), valid, &conditions, renews);
