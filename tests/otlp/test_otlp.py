@@ -194,3 +194,48 @@ def test_traces_and_metrics_of_two_nodes_reach_the_collector(protocol, collector
         assert len(point["bucketCounts"]) == len(point["explicitBounds"]) + 1
     failed = 'koorde_telemetry_exports_total{exporter="otlp_metrics",outcome="error"}'
     assert series[failed] == 0
+
+
+def test_who_waits_for_a_fill_links_to_it(collector, backend):
+    """Of requests for one cold key one leads a fill, on each node that is asked; the others have a link to it."""
+    asked, go = [], threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        log_message = lambda *_: None  # noqa: E731
+
+        def do_GET(self):
+            asked.append(self.path)
+            go.wait(30)
+            self.send_response(200)
+            self.send_header("Cache-Control", "max-age=60")
+            self.send_header("Content-Length", "4")
+            self.end_headers()
+            self.wfile.write(b"body")
+
+    origin = Server(("127.0.0.1", 0), Handler)
+    threading.Thread(target=origin.serve_forever, daemon=True).start()
+    node = Node("koorde-0", settings={"telemetry.otlp_endpoint": collector.endpoint("grpc")})
+    try:
+        url = f"http://127.0.0.1:{origin.server_port}/cold"
+        jobs = [threading.Thread(target=ask, args=(node, url)) for _ in range(8)]
+        for job in jobs:
+            job.start()
+        eventually(lambda: node.series()["koorde_requests_inflight"] == 8, "all wait")
+        go.set()
+        for job in jobs:
+            job.join(30)
+        node.stop()
+    finally:
+        node.kill()
+        origin.shutdown()
+    assert asked == ["/cold"]
+    eventually(lambda: len(backend.spans()) == 10, "eight requests, one fill, one to the origin")
+    spans = [span for _, span in backend.spans()]
+    fill = next(span for span in spans if span["name"] == "koorde.fill")
+    requests = [span for span in spans if span["name"] == "GET /cache"]
+    links = {
+        span["spanId"]: [(link["traceId"], link["spanId"]) for link in span.get("links", ())] for span in requests
+    }
+    assert links.pop(fill["parentSpanId"]) == [], "who leads waits for nobody"
+    assert list(links.values()) == [[(TRACE, fill["spanId"])]] * 7

@@ -25,25 +25,25 @@ use prost::Message;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 /// How exports come.
-pub const PROTOCOLS: [&str; 2] = ["grpc", "http/protobuf"];
+pub(crate) const PROTOCOLS: [&str; 2] = ["grpc", "http/protobuf"];
 
 /// What has come.
 #[derive(Clone, Debug, Default)]
-pub struct Received {
+pub(crate) struct Received {
     /// Exports of spans.
-    pub trace_exports: usize,
+    pub(crate) trace_exports: usize,
     /// Each span, and the node that it is of.
-    pub spans: Vec<(String, Span)>,
+    pub(crate) spans: Vec<(String, Span)>,
     /// Each export of metrics.
-    pub metrics: Vec<Vec<Metric>>,
+    pub(crate) metrics: Vec<Vec<Metric>>,
     /// The attributes of who exported.
-    pub resources: Vec<Vec<(String, String)>>,
+    pub(crate) resources: Vec<Vec<(String, String)>>,
     /// The fields of each export.
-    pub fields: Vec<HeaderMap>,
+    pub(crate) fields: Vec<HeaderMap>,
 }
 
 /// A running collector; ends when dropped.
-pub struct Collector {
+pub(crate) struct Collector {
     address: SocketAddr,
     received: Arc<Mutex<Received>>,
     exports: watch::Receiver<usize>,
@@ -51,7 +51,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .expect("a free port");
@@ -89,7 +89,7 @@ impl Collector {
     }
 
     /// The flags of a node that exports to it.
-    pub fn flags(&self, protocol: &str) -> Vec<String> {
+    pub(crate) fn flags(&self, protocol: &str) -> Vec<String> {
         [
             ("--telemetry.otlp_endpoint", self.endpoint()),
             ("--telemetry.otlp_protocol", protocol.to_owned()),
@@ -99,16 +99,16 @@ impl Collector {
         .collect()
     }
 
-    pub fn endpoint(&self) -> String {
+    pub(crate) fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    pub fn received(&self) -> MutexGuard<'_, Received> {
+    pub(crate) fn received(&self) -> MutexGuard<'_, Received> {
         self.received.lock().expect("no test panics in here")
     }
 
     /// Waits until what has come is as wanted.
-    pub async fn until(&self, wanted: impl Fn(&Received) -> bool) {
+    pub(crate) async fn until(&self, wanted: impl Fn(&Received) -> bool) {
         let mut exports = self.exports.clone();
         while !wanted(&self.received()) {
             exports.changed().await.expect("the collector runs");
@@ -190,7 +190,7 @@ impl Received {
 }
 
 /// Attributes as text, by key.
-pub fn attributes(all: &[KeyValue]) -> Vec<(String, String)> {
+pub(crate) fn attributes(all: &[KeyValue]) -> Vec<(String, String)> {
     let text = |attribute: &KeyValue| {
         let value = attribute.value.clone().and_then(|value| value.value);
         let value = match value.expect("a value") {

@@ -67,6 +67,7 @@ async fn a_collector_is_told_the_figures_of_the_metrics_page_by_either_protocol(
             some.map(|(series, value)| (series.clone(), *value))
                 .collect()
         };
+        assert!(of_requests(&page).len() > 50, "{page:?}");
         assert_eq!(of_requests(&told), of_requests(&page), "{protocol}");
         let names = |all: &All| -> Vec<String> {
             let mut names: Vec<_> = all.keys().map(|(name, _)| name.clone()).collect();
