@@ -86,7 +86,9 @@ impl Inner {
                     self.join(miss, lender)
                 }
                 seat => {
-                    flight.span.link();
+                    if seat.is_some() {
+                        flight.span.link();
+                    }
                     seat
                 }
             },
