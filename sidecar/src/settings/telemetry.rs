@@ -81,7 +81,7 @@ impl Default for TelemetrySettings {
 }
 
 impl TelemetrySettings {
-    /// Where the collector is; none without one, or for what [`TelemetrySettings::check`] refuses.
+    /// Where the collector is; none without one, or for one that is refused at start.
     #[must_use]
     pub fn endpoint(&self) -> Option<Uri> {
         let uri: Uri = self.otlp_endpoint.as_ref()?.parse().ok()?;
