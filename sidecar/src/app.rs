@@ -24,8 +24,9 @@ use crate::{
     settings::{HttpSettings, Settings, ShutdownSettings, TlsSettings},
     shutdown::Phase,
     telemetry::{
-        self, Telemetry, TelemetryError,
+        self, Telemetry,
         cloudwatch::{Publisher, Told, interval::Ledger},
+        otlp::{self, Reader},
         process::Process,
     },
 };
@@ -46,6 +47,7 @@ pub struct App {
     bounds: ShutdownSettings,
     telemetry: Telemetry,
     publisher: Option<Publisher>,
+    reader: Option<Reader>,
 }
 
 /// Where a process listens: what was bound, with the ports the system chose.
@@ -75,9 +77,6 @@ pub enum AppError {
     /// The node could not start.
     #[error(transparent)]
     Node(#[from] StartError),
-    /// Telemetry could not start.
-    #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
 }
 
 impl App {
@@ -144,6 +143,7 @@ impl App {
             }
         });
         let publisher = Publisher::start(&settings.cloudwatch, told(&state, &settings, &telemetry));
+        let reader = telemetry.read(read(&state, &settings));
         let mut listeners = JoinSet::new();
         for (listener, name) in [(http, ListenerName::Http), (admin, ListenerName::Admin)] {
             let service = Doors::new(Arc::clone(&state), name).service();
@@ -165,6 +165,7 @@ impl App {
             bounds,
             telemetry,
             publisher,
+            reader,
         })
     }
 
@@ -202,12 +203,17 @@ impl App {
             .stop(end.saturating_duration_since(Instant::now()))
             .await;
         // All requests are done: nothing is counted after the last look.
-        let metrics = async {
+        let publisher = async {
             if let Some(publisher) = self.publisher {
                 publisher.finish(bounds.flush).await;
             }
         };
-        tokio::join!(metrics, self.telemetry.flush(bounds.flush));
+        let reader = async {
+            if let Some(reader) = self.reader {
+                reader.finish(bounds.flush).await;
+            }
+        };
+        tokio::join!(publisher, reader, self.telemetry.flush(bounds.flush));
         info!("Stopped.");
     }
 }
@@ -218,6 +224,15 @@ fn told(state: &Arc<State>, settings: &Settings, telemetry: &Telemetry) -> Told 
         ledger: Ledger::new(state.book.sources()),
         refresh: Arc::new(move || state.refresh()),
         exports: telemetry.exports().clone(),
+        node: settings.node.name.clone(),
+    }
+}
+
+fn read(state: &Arc<State>, settings: &Settings) -> otlp::Told {
+    let refreshed = Arc::clone(state);
+    otlp::Told {
+        sources: state.book.sources().to_vec(),
+        refresh: Arc::new(move || refreshed.refresh()),
         node: settings.node.name.clone(),
     }
 }

@@ -38,5 +38,6 @@ pub use accept::Accept;
 pub(crate) use connection::ClientAddress;
 pub use doors::{Doors, State};
 pub use listener::{ListenError, Listener};
+pub(crate) use metrics::known as known_method;
 pub use metrics::{HttpMetrics, ListenerName};
 pub(crate) use target::decode;

@@ -22,13 +22,15 @@ mod http;
 pub mod keys;
 mod load;
 mod process;
+mod telemetry;
 
 pub use cloudwatch::{Agent, CloudWatchSettings, Exporter, MAX_INTERVALS};
 pub use error::SettingsError;
 pub use http::{HttpSettings, LookAside, TlsSettings};
 pub use keys::markdown_table;
 pub use load::{Effective, Loaded, Source, load, load_from};
-pub use process::{AdminSettings, LogFormat, LogSettings, ShutdownSettings, TelemetrySettings};
+pub use process::{AdminSettings, LogFormat, LogSettings, ShutdownSettings};
+pub use telemetry::{OtlpProtocol, Signal, TelemetrySettings};
 
 /// Everything the process is told. `Settings::default()` works as it is.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -60,7 +62,7 @@ pub struct Settings {
     pub admin: AdminSettings,
     /// Logs.
     pub log: LogSettings,
-    /// Traces.
+    /// Traces and metrics for a collector of OpenTelemetry.
     pub telemetry: TelemetrySettings,
     /// CloudWatch.
     pub cloudwatch: CloudWatchSettings,

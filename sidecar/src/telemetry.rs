@@ -3,7 +3,7 @@
 //! [`Telemetry::install`] belongs to whoever owns the process (`koorde serve`); an
 //! [`App`](crate::app::App) in somebody else's process leaves logger and exporter alone.
 
-use std::time::Duration;
+use std::{error::Error, time::Duration};
 
 use libkoorde::{
     Propagation,
@@ -14,6 +14,7 @@ use prometheus_client::metrics::info::Info;
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::settings::Settings;
+use otlp::{Collector, Reader, Told};
 
 pub mod catalogue;
 pub mod cloudwatch;
@@ -24,35 +25,33 @@ pub mod logs;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;
+mod tls;
 
-/// The process's logger and, if asked for, its span exporter.
+/// The process's logger and, if there is one, its collector.
 #[derive(Debug)]
 pub struct Telemetry {
+    collector: Option<Collector>,
     tracing: Option<SdkTracerProvider>,
     exports: Counters,
 }
 
-/// Why telemetry cannot start. Trouble with a collector is never a reason.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TelemetryError {
-    /// `telemetry.otlp_endpoint` cannot be used.
-    #[error("telemetry.otlp_endpoint = {endpoint}: {reason}")]
-    Endpoint {
-        /// The endpoint asked for.
-        endpoint: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
+/// What this is: the labels of `koorde_build_info`.
+const BUILD_LABELS: [(&str, &str); 2] = [
+    ("version", env!("CARGO_PKG_VERSION")),
+    (
+        "commit",
+        match option_env!("KOORDE_COMMIT") {
+            Some(commit) => commit,
+            None => "unknown",
+        },
+    ),
+];
 
 /// A process's metrics, with its build in them; these upstreams have series of their own.
 #[must_use]
 pub fn book(upstreams: Vec<String>) -> Book {
     let mut book = Book::with_upstreams(upstreams);
-    let commit = option_env!("KOORDE_COMMIT").unwrap_or("unknown");
-    let build = vec![("version", env!("CARGO_PKG_VERSION")), ("commit", commit)];
-    book.register(&catalogue::BUILD, Info::new(build));
+    book.register(&catalogue::BUILD, Info::new(BUILD_LABELS.to_vec()));
     book
 }
 
@@ -61,19 +60,20 @@ impl Telemetry {
     #[must_use]
     pub fn none() -> Self {
         Self {
+            collector: None,
             tracing: None,
             exports: Counters::before_the_book(&catalogue::EXPORTS),
         }
     }
 
-    /// Makes this process's logger and, if an endpoint is set, its exporter. A logger that was
-    /// installed before stays. Must be called within a Tokio runtime.
-    ///
-    /// # Errors
-    /// The endpoint cannot be used as one.
-    pub fn install(settings: &Settings) -> Result<Self, TelemetryError> {
+    /// Makes this process's logger and, if an endpoint is set, what sends traces there. A logger that
+    /// was installed before stays. Must be called within a Tokio runtime. Trouble with a collector is
+    /// never a reason not to start.
+    #[must_use]
+    pub fn install(settings: &Settings) -> Self {
         let mut this = Self::none();
-        this.tracing = otlp::tracer(&settings.telemetry, &settings.node.name, &this.exports)?;
+        this.collector = Collector::new(&settings.telemetry, &settings.node.name, &this.exports);
+        this.tracing = this.collector.as_ref().and_then(Collector::tracer);
         let mut layers = vec![logs::layer(&settings.log)];
         layers.extend(
             this.tracing
@@ -82,13 +82,19 @@ impl Telemetry {
         );
         // Several nodes in one process (`koorde dev`) share the first one's logger.
         let _ = tracing_subscriber::registry().with(layers).try_init();
-        Ok(this)
+        this
     }
 
     /// How trace context passes through this process; none if no spans are exported.
     #[must_use]
     pub fn propagation(&self) -> Option<Propagation> {
-        self.tracing.as_ref().map(|_| otlp::propagation())
+        self.tracing.as_ref().map(|_| otlp::context::propagation())
+    }
+
+    /// Starts to send the collector metrics, if there is one and it is sent them.
+    #[must_use]
+    pub fn read(&self, told: Told) -> Option<Reader> {
+        self.collector.as_ref()?.read(told)
     }
 
     /// What became of exports, by exporter and outcome.
@@ -108,4 +114,19 @@ impl Telemetry {
             _ => tracing::warn!("The last spans were not sent in time."),
         }
     }
+}
+
+/// An error with all that lies behind it.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.ends_with(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        source = cause.source();
+    }
+    text
 }

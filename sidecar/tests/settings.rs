@@ -213,8 +213,24 @@ fn a_wrong_value_is_refused_with_its_key_its_value_and_its_source() {
             ],
         ),
         (
-            error(None, &[], &[("telemetry.otlp_endpoint", "https://a:4317")]),
-            ["telemetry.otlp_endpoint = https://a:4317", "", "http://"],
+            error(None, &[], &[("telemetry.otlp_endpoint", "a:4317")]),
+            ["telemetry.otlp_endpoint = a:4317", "", "http://"],
+        ),
+        (
+            error(None, &[], &[("telemetry.otlp_protocol", "http/json")]),
+            ["telemetry.otlp_protocol = http/json", "", "http/protobuf"],
+        ),
+        (
+            error(None, &[], &[("telemetry.metrics_exporter", "statsd")]),
+            ["telemetry.metrics_exporter = statsd", "", "none"],
+        ),
+        (
+            error(None, &[], &[("telemetry.metrics_interval", "10ms")]),
+            ["telemetry.metrics_interval = 10ms", "", "1 s to 3600 s"],
+        ),
+        (
+            error(None, &[], &[("telemetry.otlp_headers", "hunter2")]),
+            ["telemetry.otlp_headers = (redacted)", "", "name=value"],
         ),
         (
             error(None, &[], &[("log.level", "a=b=c")]),

@@ -423,13 +423,13 @@ def test_origins_and_names_are_reached_and_metadata_never():
 
 def test_ports_that_the_configuration_names_are_reached():
     assert all(lets("everything", "Egress", "10.0.0.1", p) for p in (80, 443, 8000, 8001, 8443))
-    assert lets("monitoring", "Egress", "10.0.0.1", 4317) and not lets("monitoring", "Egress", "10.0.0.1", 4318)
+    assert lets("monitoring", "Egress", "10.0.0.1", 4318) and not lets("monitoring", "Egress", "10.0.0.1", 4317)
     assert lets("secured", "Egress", "10.0.0.1", 12345)
 
 
 def test_origins_in_the_cluster_are_reached_on_their_own_port_once_they_are_allowed():
     app = {"namespace": "shop", "labels": {"app": "api"}}
-    assert lets("everything", "Egress", app, 8123) and lets("monitoring", "Egress", app, 4318)
+    assert lets("everything", "Egress", app, 8123) and lets("monitoring", "Egress", app, 4317)
     assert not lets("default", "Egress", app, 8123)
 
 

@@ -1,5 +1,7 @@
 //! Real processes: what only shows with signals, memory and sockets of their own.
 
+mod collector;
+mod otlp_metrics;
 mod replicas;
 mod traces;
 

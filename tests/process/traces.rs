@@ -1,163 +1,278 @@
-//! One trace through two processes: what a real collector receives.
+//! Traces through processes, as a collector receives them.
 
-use std::{
-    convert::Infallible,
-    net::SocketAddr,
-    sync::{Arc, Mutex},
-};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Empty, Full};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use futures_util::future::join_all;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Empty};
 use koorde_tests::{
-    origin::Origin,
+    origin::{Origin, response},
     process::{Process, client},
 };
-use opentelemetry_proto::tonic::{
-    collector::trace::v1::ExportTraceServiceRequest, trace::v1::Span,
-};
-use prost::Message;
-use tokio::{net::TcpListener, task::JoinSet};
+use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
+use tokio::sync::watch;
 
-/// The least that passes for a collector over gRPC; ends when dropped.
-struct Collector {
-    address: SocketAddr,
-    spans: Arc<Mutex<Vec<Span>>>,
-    _server: JoinSet<()>,
+use super::{
+    FRESH,
+    collector::{Collector, PROTOCOLS, attributes},
+};
+
+const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+const PARENT: &str = "b7ad6b7169203331";
+
+/// A request of the client whose trace has this number.
+async fn traced(url: &str, trace: &str, flags: &str) -> Response<Bytes> {
+    let request = Request::get(url)
+        .header("traceparent", format!("00-{trace}-{PARENT}-{flags}"))
+        .body(Empty::new())
+        .expect("well-formed");
+    let (head, body) = client()
+        .request(request)
+        .await
+        .expect("an answer")
+        .into_parts();
+    let body = body.collect().await.expect("whole").to_bytes();
+    Response::from_parts(head, body)
 }
 
-impl Collector {
-    async fn start() -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0))
-            .await
-            .expect("a free port");
-        let address = listener.local_addr().expect("bound");
-        let spans = Arc::<Mutex<Vec<Span>>>::default();
-        let kept = Arc::clone(&spans);
-        let mut server = JoinSet::new();
-        server.spawn(async move {
-            let mut connections = JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                let kept = Arc::clone(&kept);
-                let service = service_fn(move |request| take(request, Arc::clone(&kept)));
-                connections.spawn(async move {
-                    let builder = http2::Builder::new(TokioExecutor::new());
-                    let _ended = builder
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
-                });
-            }
-        });
-        Self {
-            address,
-            spans,
-            _server: server,
-        }
+/// A ring that exports to this collector.
+async fn ring(n: usize, collector: &Collector, protocol: &str) -> Vec<Process> {
+    let flags = collector.flags(protocol);
+    let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+    Process::ring(n, &flags).await
+}
+
+/// Ends them all: the last spans are sent on the way out.
+async fn end(nodes: &mut [Process]) {
+    for node in nodes {
+        node.signal("-TERM").await;
+        assert!(node.wait().await, "exit 0");
     }
 }
 
-async fn take(
-    request: Request<Incoming>,
-    spans: Arc<Mutex<Vec<Span>>>,
-) -> Result<Response<impl http_body::Body<Data = Bytes, Error = Infallible>>, Infallible> {
-    let body = request
-        .into_body()
-        .collect()
-        .await
-        .expect("whole")
-        .to_bytes();
-    // gRPC: a byte that says "not compressed", four of length, the message.
-    let export = ExportTraceServiceRequest::decode(&body[5..]).expect("an export of spans");
-    let scopes = export
-        .resource_spans
-        .into_iter()
-        .flat_map(|resource| resource.scope_spans);
-    let new = scopes.flat_map(|scope| scope.spans);
-    spans.lock().expect("no panic in here").extend(new);
-    let ok = HeaderMap::from_iter([(
-        HeaderName::from_static("grpc-status"),
-        HeaderValue::from_static("0"),
-    )]);
-    let body = Full::new(Bytes::from_static(&[0; 5])).with_trailers(async { Some(Ok(ok)) });
-    let response = Response::builder().header("content-type", "application/grpc");
-    Ok(response.body(body).expect("well-formed"))
+/// A path whose owner is the first node: one that has joined later would ask the first, from which it
+/// took the key over, before it asks the origin.
+async fn path_of_the_first(nodes: &[Process], origin: &Origin) -> String {
+    for n in 0..64 {
+        let path = format!("/traced/{n}");
+        let url = origin.url(&path);
+        let explained = nodes[0]
+            .admin_json(&format!("/debug/explain?url={url}"))
+            .await;
+        if explained["owners"][0] == "koorde-0" {
+            return path;
+        }
+    }
+    panic!("each of two nodes has about a half");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_trace_spans_client_asked_node_owner_and_origin() {
-    const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-    let collector = Collector::start().await;
-    let origin = Origin::fixed(
-        std::time::Duration::ZERO,
-        &[("cache-control", "max-age=60")],
-        "body",
-    )
-    .await;
-    let endpoint = format!("http://{}", collector.address);
-    let mut nodes = Process::ring(2, &["--telemetry.otlp_endpoint", &endpoint]).await;
-    let url = origin.url("/traced");
-    let explained = nodes[0]
-        .admin_json(&format!("/debug/explain?url={url}"))
-        .await;
-    let other = usize::from(explained["owners"][0] == "koorde-0");
-    let request = Request::get(nodes[other].url(&url))
-        .header("traceparent", format!("00-{TRACE}-b7ad6b7169203331-01"))
-        .body(Empty::new())
-        .expect("well-formed");
-    let answer = client().request(request).await.expect("an answer");
-    answer.into_body().collect().await.expect("whole");
-    for node in &mut nodes {
-        // The last spans are sent on the way out.
-        node.signal("-TERM").await;
-        assert!(node.wait().await);
-    }
+async fn one_trace_spans_client_asked_node_owner_and_origin_by_either_protocol() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await;
+        let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+        let mut nodes = ring(2, &collector, protocol).await;
+        let path = path_of_the_first(&nodes, &origin).await;
+        let url = origin.url(&path);
+        traced(&nodes[1].url(&url), TRACE, "01").await;
+        end(&mut nodes).await;
 
-    let spans = collector.spans.lock().expect("no panic in here").clone();
-    let of_trace = |span: &&Span| hex(&span.trace_id) == TRACE;
-    let named = |name: &str| {
-        let mut named = spans
+        let received = collector.received().clone();
+        let spans: Vec<_> = received
+            .spans
             .iter()
-            .filter(of_trace)
-            .filter(|span| span.name == name);
-        named
-            .next()
-            .unwrap_or_else(|| panic!("no span {name:?} among {:?}", names(&spans)))
-            .clone()
-    };
-    let ancestors = |span: &Span| {
-        let mut chain = Vec::new();
-        let mut parent = span.parent_span_id.clone();
-        while let Some(next) = spans.iter().find(|span| span.span_id == parent) {
-            chain.push(next.name.clone());
-            parent = next.parent_span_id.clone();
+            .filter(|(_, span)| hex(&span.trace_id) == TRACE)
+            .collect();
+        let (owner, asked) = ("koorde-0", "koorde-1");
+        let (server, client) = (SpanKind::Server, SpanKind::Client);
+        let expected = [
+            ("GET", owner, client),
+            ("koorde.fill", owner, SpanKind::Internal),
+            ("koorde.peer.serve", owner, server),
+            ("koorde.peer.get", asked, client),
+            ("koorde.fill", asked, SpanKind::Internal),
+            ("GET /cache", asked, server),
+        ];
+        // From the origin's span up to the client's.
+        let mut next = spans.iter().find(|(_, span)| span.name == "GET");
+        let at_origin = next.expect("a request to the origin").1.clone();
+        let mut last = Vec::new();
+        for (name, node, kind) in expected {
+            let (of, span) = next.unwrap_or_else(|| panic!("no parent {name} in {spans:#?}"));
+            assert_eq!((span.name.as_str(), of.as_str()), (name, node));
+            assert_eq!(span.kind, kind as i32, "{name}");
+            assert!(span.links.is_empty(), "nobody waited for another");
+            last = span.parent_span_id.clone();
+            next = spans.iter().find(|(_, span)| span.span_id == last);
         }
-        chain.push(hex(&parent));
-        chain
-    };
-    let chain = ancestors(&named("origin"));
-    let expected = [
-        "koorde.fill",
-        "koorde.peer.serve",
-        "koorde.peer.get",
-        "koorde.fill",
-        "GET /cache",
-        "b7ad6b7169203331",
-    ];
-    assert_eq!(chain, expected, "from the origin's span up to the client's");
-    let sent = origin.requests("/traced")[0]["traceparent"]
-        .to_str()
-        .expect("text")
-        .to_owned();
-    assert_eq!(
-        sent,
-        format!("00-{TRACE}-{}-01", hex(&named("origin").span_id))
-    );
+        assert_eq!(hex(&last), PARENT, "the client's own span");
+        assert_eq!(spans.len(), expected.len(), "and no other: {spans:#?}");
+
+        let sent = origin.requests(&path)[0]["traceparent"].clone();
+        let of_the_span = format!("00-{TRACE}-{}-01", hex(&at_origin.span_id));
+        assert_eq!(sent, of_the_span, "what the origin does is done below it");
+        let attributes = attributes(&at_origin.attributes);
+        let (address, port) = (origin.address().ip(), origin.address().port());
+        for (key, value) in [
+            ("http.request.method", "GET"),
+            ("http.response.status_code", "200"),
+            ("server.address", &address.to_string()),
+            ("server.port", &port.to_string()),
+            ("url.full", &url),
+        ] {
+            assert!(
+                attributes.contains(&(key.to_owned(), value.to_owned())),
+                "{key}: {attributes:?}"
+            );
+        }
+    }
 }
 
-fn names(spans: &[Span]) -> Vec<&str> {
-    spans.iter().map(|span| span.name.as_str()).collect()
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_fill_links_to_it() {
+    const REQUESTS: usize = 12;
+    let collector = Collector::start().await;
+    let (release, released) = watch::channel(false);
+    let released = Arc::new(released);
+    let origin = Origin::start(move |_| {
+        let mut released = (*released).clone();
+        async move {
+            released.wait_for(|is| *is).await.expect("the test runs");
+            response(200, FRESH, "body")
+        }
+    })
+    .await;
+    let mut nodes = ring(2, &collector, "grpc").await;
+    let url = origin.url(&path_of_the_first(&nodes, &origin).await);
+    let requests = (1..=REQUESTS).map(|n| {
+        let url = nodes[n % 2].url(&url);
+        async move { traced(&url, &format!("{n:032x}"), "01").await }
+    });
+    let all_there = async {
+        let mut waiting = 0;
+        while waiting < REQUESTS as u64 {
+            waiting = 0;
+            for node in &nodes {
+                waiting += node.series("koorde_requests_inflight").await;
+            }
+        }
+        release.send_replace(true);
+    };
+    let (answers, ()) = tokio::join!(join_all(requests), all_there);
+    assert!(answers.iter().all(|answer| answer.body() == "body"));
+    assert_eq!(origin.total(), 1);
+    end(&mut nodes).await;
+
+    let received = collector.received().clone();
+    let all = |name: &str| -> Vec<(String, Span)> {
+        let named = received.spans.iter().filter(|(_, span)| span.name == name);
+        named.cloned().collect()
+    };
+    let (fills, asked) = (all("koorde.fill"), all("GET /cache"));
+    assert_eq!((fills.len(), asked.len()), (2, REQUESTS), "one fill a node");
+    // The owner is asked by its own clients and once by the other node, for all who wait there.
+    let waiters = [asked, all("koorde.peer.serve")].concat();
+    assert_eq!(waiters.len(), REQUESTS + 1);
+    let mut leaders = 0;
+    for (node, waiter) in &waiters {
+        let (_, fill) = fills.iter().find(|(of, _)| of == node).expect("its fill");
+        if fill.parent_span_id == waiter.span_id {
+            leaders += 1;
+            assert!(waiter.links.is_empty(), "{waiter:?}");
+            continue;
+        }
+        let links: Vec<_> = waiter
+            .links
+            .iter()
+            .map(|link| (&link.trace_id, &link.span_id))
+            .collect();
+        assert_eq!(links, [(&fill.trace_id, &fill.span_id)], "{waiter:?}");
+    }
+    assert_eq!(leaders, 2, "the others wait");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trace_that_the_client_does_not_keep_costs_no_span_and_no_export() {
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    for (flags, is_kept) in [("00", false), ("01", true)] {
+        let collector = Collector::start().await;
+        let mut args = collector.flags("grpc");
+        // What is begun here would be kept, or not: the client's word counts.
+        let ratio = if is_kept { "0" } else { "1" };
+        args.extend(["--telemetry.sample_ratio", ratio].map(str::to_owned));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut nodes = Process::ring(1, &args).await;
+        let path = format!("/{flags}");
+        traced(&nodes[0].url(&origin.url(&path)), TRACE, flags).await;
+        end(&mut nodes).await;
+
+        let sent = origin.requests(&path)[0]["traceparent"].clone();
+        let sent = sent.to_str().expect("text");
+        assert!(
+            sent.starts_with(&format!("00-{TRACE}-")) && sent.ends_with(flags),
+            "{sent}"
+        );
+        let received = collector.received();
+        assert_eq!(received.trace_exports > 0, is_kept);
+        let names: Vec<&str> = received
+            .spans
+            .iter()
+            .map(|(_, span)| span.name.as_str())
+            .collect();
+        let expected: &[&str] = if is_kept {
+            &["GET", "koorde.fill", "GET /cache"]
+        } else {
+            &[]
+        };
+        assert_eq!(names, expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_line_names_its_trace_and_no_query() {
+    let collector = Collector::start().await;
+    let mut args = collector.flags("http/protobuf");
+    let level = "info,libkoorde=debug,koorde_sidecar=debug";
+    args.extend(["--log.level", level].map(str::to_owned));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut nodes = Process::ring(1, &args).await;
+    // Port 9 is discard; nobody listens.
+    let url = nodes[0].url("http://127.0.0.1:9/gone?secret=hunter2");
+    assert_eq!(traced(&url, TRACE, "01").await.status(), 502);
+    end(&mut nodes).await;
+
+    let lines = nodes[0].logged().await;
+    let of_trace: Vec<_> = lines
+        .iter()
+        .filter(|line| line["trace_id"] == TRACE)
+        .collect();
+    assert!(!of_trace.is_empty(), "{lines:#?}");
+    let received = collector.received();
+    for line in of_trace {
+        let is_of_it = |span: &Span| line["span_id"] == hex(&span.span_id);
+        assert!(
+            received.spans.iter().any(|(_, span)| is_of_it(span)),
+            "{line}"
+        );
+    }
+    assert!(
+        lines
+            .iter()
+            .all(|line| !line.to_string().contains("hunter2")),
+        "{lines:#?}"
+    );
+    let spans = format!("{:?}", received.spans);
+    assert!(
+        spans.contains("/gone") && !spans.contains("hunter2"),
+        "{spans}"
+    );
+    let failed = received.spans.iter().find(|(_, span)| span.name == "GET");
+    let attributes = attributes(&failed.expect("a request to the origin").1.attributes);
+    assert!(
+        attributes.contains(&("error.type".to_owned(), "broken".to_owned())),
+        "{attributes:?}"
+    );
 }
 
 fn hex(bytes: &[u8]) -> String {

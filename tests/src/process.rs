@@ -17,7 +17,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::{
-    io::{AsyncBufReadExt, BufReader},
+    io::{AsyncBufReadExt, BufReader, Lines},
     process::{Child, ChildStderr, Command},
     task::JoinSet,
 };
@@ -32,7 +32,7 @@ pub struct Process {
     pub admin: SocketAddr,
     /// For peers.
     pub peer: SocketAddr,
-    _log: JoinSet<()>,
+    log: JoinSet<Vec<serde_json::Value>>,
 }
 
 /// The `koorde` to test: `$KOORDE_BINARY` (tests/run sets it), else made by cargo now.
@@ -126,17 +126,14 @@ impl Process {
                 .expect("an address")
         };
         let (http, admin, peer) = (address("http"), address("admin"), address("peer"));
-        let mut drain = JoinSet::new();
-        drain.spawn(async move {
-            let mut log: tokio::io::Lines<BufReader<ChildStderr>> = log;
-            while let Ok(Some(_)) = log.next_line().await {}
-        });
+        let mut reads = JoinSet::new();
+        reads.spawn(read(log));
         Self {
             child,
             http,
             admin,
             peer,
-            _log: drain,
+            log: reads,
         }
     }
 
@@ -186,6 +183,27 @@ impl Process {
         serde_json::from_slice(&body).unwrap_or_default()
     }
 
+    /// A text of the admin listener.
+    pub async fn text(&self, path: &str) -> String {
+        let url = format!("http://{}{path}", self.admin);
+        let answer = fetch(&client(), &url).await.expect("an answer");
+        String::from_utf8_lossy(answer.body()).into_owned()
+    }
+
+    /// A series as Prometheus sees it, a whole number; 0 without it.
+    pub async fn series(&self, series: &str) -> u64 {
+        let text = self.text("/metrics/prometheus").await;
+        let mut found = text.lines().filter_map(|line| line.strip_prefix(series));
+        let value = found.find_map(|rest| rest.strip_prefix(' ')?.parse().ok());
+        value.unwrap_or_default()
+    }
+
+    /// What it has said since it had started, once it has ended.
+    pub async fn logged(&mut self) -> Vec<serde_json::Value> {
+        let lines = self.log.join_next().await.expect("asked for once");
+        lines.expect("it ends with the process")
+    }
+
     /// The URL that fetches `target` through this node.
     pub fn url(&self, target: &str) -> String {
         let target: String = url::form_urlencoded::byte_serialize(target.as_bytes()).collect();
@@ -220,6 +238,21 @@ impl Process {
     pub async fn wait(&mut self) -> bool {
         self.child.wait().await.expect("it was started").success()
     }
+}
+
+/// Lines that are kept, at most: some tests make a node say a lot.
+const LINES: usize = 10_000;
+
+async fn read(mut log: Lines<BufReader<ChildStderr>>) -> Vec<serde_json::Value> {
+    let mut lines = Vec::new();
+    while let Ok(Some(line)) = log.next_line().await {
+        if let Ok(line) = serde_json::from_str(&line)
+            && lines.len() < LINES
+        {
+            lines.push(line);
+        }
+    }
+    lines
 }
 
 /// An HTTP client that sends no bodies.

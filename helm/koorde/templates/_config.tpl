@@ -94,7 +94,7 @@
 {{- $urls = append $urls (.Values.config.cloudwatch.endpoint | default "https://monitoring:443") -}}
 {{- end -}}
 {{- range $urls -}}
-{{- $port := regexFind ":[0-9]+/?$" . | trimPrefix ":" | trimSuffix "/" -}}
+{{- $port := regexFind ":[0-9]+(/|$)" . | trimPrefix ":" | trimSuffix "/" -}}
 {{- if $port -}}{{- $ports = append $ports (int $port) -}}{{- end -}}
 {{- end -}}
 {{- end -}}

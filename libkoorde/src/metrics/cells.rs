@@ -134,6 +134,13 @@ impl Counters {
     pub fn each(&self) -> impl Iterator<Item = (&[(&'static str, Word)], u64)> {
         self.0.each().map(|(labels, count)| (labels, count.get()))
     }
+
+    /// Each series that is shown: all that were counted, and those that are there from the start
+    /// (see [`Metric::sparse`]).
+    pub fn shown(&self) -> impl Iterator<Item = (&[(&'static str, Word)], u64)> {
+        let each = self.each();
+        each.filter(|(labels, value)| *value > 0 || shows(self.0.metric, labels))
+    }
 }
 
 /// The gauges of one metric.
@@ -198,11 +205,7 @@ fn shows(metric: &Metric, labels: &[(&'static str, Word)]) -> bool {
 
 impl EncodeMetric for Counters {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for (labels, count) in self.0.each() {
-            let value = count.get();
-            if value == 0 && !shows(self.0.metric, labels) {
-                continue;
-            }
+        for (labels, value) in self.shown() {
             if labels.is_empty() {
                 counter(self.0.metric.unit, value, &mut encoder)?;
             } else {

@@ -93,13 +93,20 @@ impl Distribution {
     /// How many were recorded.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.below.iter().map(|count| count.load(Relaxed)).sum()
+        self.buckets().into_iter().sum()
     }
 
     /// Their sum, in the metric's unit.
     #[must_use]
     pub fn sum(&self) -> f64 {
         self.sum.load(Relaxed) as f64 * self.scale
+    }
+
+    /// How many there are up to each bound of the catalogue, and above the one before it; the last, of
+    /// those above all.
+    #[must_use]
+    pub fn buckets(&self) -> Vec<u64> {
+        self.below.iter().map(|count| count.load(Relaxed)).collect()
     }
 
     /// How many there are of each fine bin since the start; empty where nobody is told percentiles.
@@ -180,8 +187,7 @@ impl EncodeMetric for Distributions {
         };
         for (labels, one) in self.each() {
             let bounds = bounds.iter().copied().chain([f64::INFINITY]);
-            let below = one.below.iter().map(|count| count.load(Relaxed));
-            let buckets: Vec<(f64, u64)> = bounds.zip(below).collect();
+            let buckets: Vec<(f64, u64)> = bounds.zip(one.buckets()).collect();
             // Of the same moment as the buckets: +Inf and the count must agree.
             let count = buckets.iter().map(|(_, count)| count).sum();
             let sum = one.sum();

@@ -17,9 +17,9 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time,
 };
-use tracing::{debug, info};
+use tracing::{Instrument, debug, field::Empty, info, info_span};
 
-use super::{clock, gate::Gate, handoff::Departed, peers::Peers, wire};
+use super::{clock, gate::Gate, handoff::Departed, peers::Peers, spans, wire};
 use crate::{
     id::{Id, KeyId},
     metrics::{Metrics, count},
@@ -38,6 +38,7 @@ const INPUTS: usize = 8192;
 pub(crate) struct Found {
     pub(crate) owners: Vec<crate::ring::Member>,
     pub(crate) path: Vec<Id>,
+    hops: u32,
 }
 
 enum Ask {
@@ -110,8 +111,20 @@ impl Handle {
                 reply,
             })
             .ok()?;
+        let span = info_span!(
+            "koorde.lookup",
+            koorde.lookup.hops = Empty,
+            otel.status_code = Empty,
+            error.type = Empty,
+        );
         // The ring answers by the deadline; the margin is for a driver that is behind.
-        time::timeout(timeout * 2, found).await.ok()?.ok()
+        let found = time::timeout(timeout * 2, found).instrument(span.clone());
+        let found = found.await.ok().and_then(Result::ok);
+        match &found {
+            Some(found) => _ = span.record("koorde.lookup.hops", found.hops),
+            None => spans::failed(&span, "timeout"),
+        }
+        found
     }
 
     /// Resolves when `member`, now in view, leaves it; never if it is not in view.
@@ -273,7 +286,7 @@ impl Driver {
                 metrics.lookup_hops.at(0).record(hops.into());
                 if let Some(reply) = self.looked_up(lookup, "ok") {
                     // The asker may have gone; then nobody needs it.
-                    let _ = reply.send(Found { owners, path });
+                    let _ = reply.send(Found { owners, path, hops });
                 }
             }
             Event::NotFound { lookup, reason } => {

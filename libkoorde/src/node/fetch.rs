@@ -22,7 +22,6 @@ use super::{
     miss::{Miss, decide},
     relay::{Failure, Reader},
     request::Interim,
-    seat::Flight,
     slices::is_whole,
 };
 use crate::{
@@ -356,7 +355,7 @@ impl Inner {
     /// A fill for this request only.
     async fn alone(self: &Arc<Self>, mut miss: Miss) -> Result<Answer, FetchError> {
         loop {
-            let value = Arc::new(Flight::new(&self.unfinished, self.purges.version()));
+            let value = Arc::new(self.new_flight(&miss));
             let new = "a relay that nothing has been written to can be read from its start";
             let reader = value.relay.read().expect(new);
             let flight = self.flight(&miss);
@@ -445,6 +444,7 @@ impl Inner {
         let flight = self.flights.get(&flight);
         let flight = flight.filter(|flight| flight.at_origin.load(Ordering::Acquire));
         let flight = flight.ok_or(FetchError::NotStored)?;
+        flight.span.link();
         let reader = flight.relay.read().ok_or(FetchError::NotStored)?;
         let head = self.head(&reader, None, now.instant + timeout).await;
         let head = head.map_err(|_| FetchError::NotStored)?;

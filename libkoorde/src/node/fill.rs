@@ -10,7 +10,7 @@ use std::{
 
 use http::{HeaderMap, Method, StatusCode, header};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug};
 
 use super::{
     Inner, Request,
@@ -26,6 +26,7 @@ use super::{
     request::{Interim, no_body},
     seat::Flight,
     slices::is_whole,
+    spans,
 };
 use crate::{
     error::{BodyError, FetchError},
@@ -84,7 +85,7 @@ impl Fill {
 
     /// Brings the response in.
     pub(crate) async fn run(mut self) {
-        let span = info_span!("koorde.fill", key = %self.miss.request.target.authority());
+        let span = self.flight.span.get();
         async {
             // The second look-up: between our first one and joining the flight, the last fill of
             // this key may have stored its response and landed.
@@ -180,7 +181,7 @@ impl Fill {
             fields.insert(header::RANGE, range.clone());
         }
         let interim = self.interim();
-        let span = info_span!("origin", server.address = %request.target.authority());
+        let span = spans::origin(&request.method, &request.target);
         (self.node.propagation.inject)(&span, &mut fields);
         let sent = self.node.origin.send(Outgoing {
             method: &request.method,
@@ -191,7 +192,10 @@ impl Fill {
             interim: Some(&interim),
             deadline: self.miss.deadline,
         });
-        match sent.instrument(span).await {
+        let sent = sent.instrument(span.clone()).await;
+        spans::answered(&span, &sent);
+        drop(span);
+        match sent {
             Ok(answer) => self.on_answer(&request, answer, is_conditional).await,
             Err(error) => self.on_failure(error),
         }
@@ -433,5 +437,6 @@ impl Drop for Fill {
         self.relay().head(Err(FetchError::Stopping.into()));
         self.relay()
             .end(Err(BodyError::Cut("the fill was given up".to_owned())));
+        self.flight.span.end();
     }
 }

@@ -71,6 +71,7 @@ mod routes;
 mod seat;
 mod service;
 mod slices;
+mod spans;
 mod start;
 mod tasks;
 mod tunnel;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use koorde_proto::peer::v1::{FetchRequest, Mode};
-use tracing::{Instrument, debug, info_span};
+use tracing::{Instrument, debug, field::Empty, info_span};
 
 use super::{
     answer::Head,
@@ -14,6 +14,7 @@ use super::{
     peers::{PeerAnswer, PeerBody, PeerError},
     relay::Failure,
     slices::is_whole,
+    spans,
     wire::{self, PeerHead},
 };
 use crate::{
@@ -142,7 +143,13 @@ impl Fill {
         mode: Mode,
         timeout: Duration,
     ) -> Result<(PeerAnswer, std::time::Instant), PeerError> {
-        let span = info_span!("koorde.peer.get", peer = %peer.name);
+        let span = info_span!(
+            "koorde.peer.get",
+            otel.kind = "client",
+            otel.status_code = Empty,
+            koorde.peer.name = %peer.name,
+            error.type = Empty,
+        );
         let mut fields = self.miss.request.fields.clone();
         connection::strip_request(&mut fields);
         let mut trace = http::HeaderMap::new();
@@ -181,12 +188,16 @@ impl Fill {
             .node
             .peers
             .fetch(peer.addr, request, &interim, timeout)
-            .instrument(span);
-        tokio::select! {
+            .instrument(span.clone());
+        let answer = tokio::select! {
             answer = fetch => answer.map(|answer| (answer, started)),
             // The ring often knows of a death before the connection does.
             () = self.node.driver.gone(peer.id) => Err(PeerError::Unreachable("left the ring".to_owned())),
+        };
+        if let Err(error) = &answer {
+            spans::failed(&span, error.word());
         }
+        answer
     }
 
     /// Passes a peer's answer on to our waiters; keeps it as a hot copy, or, if we own it now, in

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, Method};
 use tokio::sync::oneshot;
-use tracing::{Instrument, info_span};
+use tracing::Instrument;
 
 use super::{
     Inner,
@@ -15,6 +15,7 @@ use super::{
     clock,
     origin::Outgoing,
     request::{Request, RequestBody},
+    spans,
 };
 use crate::{
     error::FetchError,
@@ -76,7 +77,7 @@ impl Inner {
     ) -> Result<Answer, FetchError> {
         let mut fields = request.fields.clone();
         self.forwarded(&request, &mut fields)?;
-        let span = info_span!("origin", server.address = %request.target.authority());
+        let span = spans::origin(&request.method, &request.target);
         (self.propagation.inject)(&span, &mut fields);
         let outgoing = Outgoing {
             method: &request.method,
@@ -87,7 +88,10 @@ impl Inner {
             interim: request.interim.as_ref(),
             deadline: clock::now().instant + self.config.fetch.timeout,
         };
-        let answer = self.origin.send(outgoing).instrument(span).await?;
+        let sent = self.origin.send(outgoing).instrument(span.clone()).await;
+        spans::answered(&span, &sent);
+        drop(span);
+        let answer = sent?;
         let head = answer.head;
         let (method, status) = (&request.method, head.status);
         let stale = invalidation::invalidated(method, &request.target, status, &head.headers);

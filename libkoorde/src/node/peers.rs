@@ -64,6 +64,19 @@ pub(crate) enum PeerError {
     Failed(FetchError),
 }
 
+impl PeerError {
+    /// The word for labels and spans.
+    pub(crate) const fn word(&self) -> &'static str {
+        match self {
+            Self::Failed(FetchError::NotStored) => "not_stored",
+            Self::Failed(_) => "origin",
+            Self::Behind => "behind",
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
 /// Clients for other nodes.
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -220,11 +233,7 @@ impl Peers {
         let took = super::clock::now().instant - started;
         let code = match &answer {
             Ok(_) => "ok",
-            Err(PeerError::Failed(FetchError::NotStored)) => "not_stored",
-            Err(PeerError::Failed(_)) => "origin",
-            Err(PeerError::Behind) => "behind",
-            Err(PeerError::Unreachable(_)) => "unreachable",
-            Err(PeerError::Refused(_)) => "refused",
+            Err(error) => error.word(),
         };
         self.metrics.called(method, code, took);
         answer

@@ -13,10 +13,12 @@ use super::{
     memo::FlightKey,
     miss::Miss,
     relay::{Reader, Relay},
+    spans::FillSpan,
 };
 use crate::{
     error::FetchError,
     flight::{Joined, Landing},
+    policy::Target,
 };
 
 /// What the waiters of one fill share.
@@ -29,16 +31,20 @@ pub(crate) struct Flight {
     pub(crate) born: u64,
     /// Whether what it brought was stored here.
     pub(crate) is_stored: AtomicBool,
+    /// The span of the fill, which those of all who wait link to.
+    pub(crate) span: FillSpan,
 }
 
 impl Flight {
-    /// `unfinished` counts the bytes that all relays of the node hold; `born` is the newest purge.
-    pub(crate) fn new(unfinished: &Arc<AtomicU64>, born: u64) -> Self {
+    /// For a fill of `target`; `unfinished` counts the bytes that all relays of the node hold; `born`
+    /// is the newest purge.
+    fn new(unfinished: &Arc<AtomicU64>, born: u64, target: &Target) -> Self {
         Self {
             relay: Arc::new(Relay::new(Arc::clone(unfinished))),
             at_origin: AtomicBool::new(false),
             born,
             is_stored: AtomicBool::new(false),
+            span: FillSpan::begin(target),
         }
     }
 }
@@ -70,7 +76,7 @@ impl Inner {
     /// first bytes of what comes have passed already, or there are too many fills.
     pub(crate) fn join(self: &Arc<Self>, miss: &Miss, lender: Option<Lender>) -> Option<Seat> {
         let key = self.flight(miss);
-        let start = || Flight::new(&self.unfinished, self.purges.version());
+        let start = || self.new_flight(miss);
         match self.flights.join(&key, start) {
             Joined::Full => None,
             Joined::Follows(flight) => match Seat::new(Arc::clone(&flight), key.clone(), false) {
@@ -79,7 +85,12 @@ impl Inner {
                     self.flights.forget(&key, &flight);
                     self.join(miss, lender)
                 }
-                seat => seat,
+                seat => {
+                    if seat.is_some() {
+                        flight.span.link();
+                    }
+                    seat
+                }
             },
             Joined::Leads(flight, landing) => {
                 let seat = Seat::new(Arc::clone(&flight), key.clone(), true);
@@ -87,6 +98,12 @@ impl Inner {
                 seat
             }
         }
+    }
+
+    /// What the waiters of a miss's fill will share.
+    pub(crate) fn new_flight(&self, miss: &Miss) -> Flight {
+        let born = self.purges.version();
+        Flight::new(&self.unfinished, born, &miss.request.target)
     }
 
     /// Leaves a fill of which nothing comes, so that whoever asks again does not meet it.
@@ -116,6 +133,7 @@ impl Inner {
             flight
                 .relay
                 .head(Err(FetchError::Overloaded("fetch.max_fills").into()));
+            flight.span.end();
             return;
         };
         let node = Arc::clone(self);

@@ -95,8 +95,7 @@ pub async fn run(args: InjectorArgs) -> Result<ExitCode, Failure> {
     let settings = settings(args)?;
     // For the logs; the rest is a node's.
     let process = load(None, &[]).map_err(|error| Failure::Usage(error.to_string()))?;
-    let telemetry = Telemetry::install(&process.settings);
-    let _telemetry = telemetry.map_err(|error| Failure::Usage(error.to_string()))?;
+    let _telemetry = Telemetry::install(&process.settings);
     let injector = Injector::start(settings).await;
     let injector = injector.map_err(|error| Failure::Work(error.to_string()))?;
     Ok(super::serve::end(signals, injector.shutdown()).await)

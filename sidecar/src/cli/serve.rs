@@ -52,7 +52,7 @@ pub async fn run(args: ServeArgs) -> ExitCode {
 async fn serve(settings: Settings) -> Result<ExitCode, AppError> {
     // Before anything else: a pod may be told to go while it is still coming.
     let signals = Signals::listen();
-    let telemetry = Telemetry::install(&settings)?;
+    let telemetry = Telemetry::install(&settings);
     let app = App::start_with(settings, telemetry).await?;
     Ok(end(signals, app.shutdown()).await)
 }

@@ -16,7 +16,7 @@ use super::{
     connection::ClientAddress,
     respond::{Answer, Failure},
 };
-use crate::{admin, telemetry::otlp};
+use crate::{admin, telemetry::otlp::context};
 
 /// What the service's paths begin with.
 const SERVICE: &str = "/koorde.cache.v1.Cache/";
@@ -60,13 +60,18 @@ where
         return CacheService::denied("http.look_aside lets nobody in from there");
     }
     let span = match &state.propagation {
-        Some(propagation) => otlp::server_span(request.method(), request.headers(), propagation),
+        Some(propagation) => context::server_span(
+            request.method(),
+            "look-aside",
+            request.headers(),
+            propagation,
+        ),
         None => tracing::Span::none(),
     };
     let may_purge = admin::may_purge(state, request.headers());
     let called = state.look_aside.call(request, may_purge);
     let answer = called.instrument(span.clone()).await;
-    otlp::end_server_span(&span, answer.status(), None);
+    context::end_server_span(&span, answer.status(), None);
     answer
 }
 

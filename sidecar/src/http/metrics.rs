@@ -210,7 +210,7 @@ impl Drop for Open {
 }
 
 /// The method as the semantic conventions word it.
-fn known(method: &Method) -> &str {
+pub(crate) fn known(method: &Method) -> &str {
     match method.as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS") => known,
         _ => "_OTHER",

@@ -28,7 +28,7 @@ use super::{
     respond::{Answer, Failure},
     upload::Upload,
 };
-use crate::{admin, telemetry::otlp};
+use crate::{admin, telemetry::otlp::context};
 
 static X_CACHE: HeaderName = HeaderName::from_static("x-cache");
 static CACHE_STATUS: LazyLock<HeaderName> =
@@ -59,7 +59,9 @@ where
     let (began, inflight) = (Instant::now(), state.metrics.begin());
     let method = request.method().clone();
     let span = match &state.propagation {
-        Some(propagation) => otlp::server_span(request.method(), request.headers(), propagation),
+        Some(propagation) => {
+            context::server_span(&method, way.as_str(), request.headers(), propagation)
+        }
         None => Span::none(),
     };
     let version = request.version();
@@ -80,11 +82,11 @@ where
         }
     }
     let outcome = answer.extensions().get::<Outcome>();
-    otlp::end_server_span(&span, answer.status(), outcome);
+    context::end_server_span(&span, answer.status(), outcome);
     let result = outcome.map_or(CacheResult::Error, |outcome| outcome.result);
     let of = (&method, answer.status(), way.as_str());
     let kept = state.propagation.as_ref();
-    let trace = kept.and_then(|_| otlp::kept_trace(&span));
+    let trace = kept.and_then(|_| context::kept_trace(&span));
     state.metrics.took(began.elapsed(), trace, result, of);
     answer
 }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Settings;
 
 /// Keys whose values are never shown.
-pub const SECRETS: [&str; 1] = ["ring.secret"];
+pub const SECRETS: [&str; 2] = ["ring.secret", "telemetry.otlp_headers"];
 
 /// One setting.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! The smaller sections: admin listener, logs, traces, shutdown.
+//! The smaller sections: admin listener, logs, shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -87,61 +87,6 @@ pub enum LogFormat {
     Json,
     /// For people.
     Text,
-}
-
-/// Traces: OpenTelemetry over gRPC. Trouble with the collector is counted, logged and never waited
-/// for by a request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TelemetrySettings {
-    /// The collector, `http://host:4317`. Default: no traces are made.
-    pub otlp_endpoint: Option<String>,
-    /// Part of the traces begun here that is kept, 0–1. A trace begun by the client is kept if the
-    /// client says so in `traceparent`.
-    pub sample_ratio: f64,
-    /// `service.name` of the spans.
-    pub service_name: String,
-    /// Longest time of one export, 100 ms – 60 s.
-    #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
-    pub export_timeout: Duration,
-}
-
-impl Default for TelemetrySettings {
-    fn default() -> Self {
-        Self {
-            otlp_endpoint: None,
-            sample_ratio: 0.01,
-            service_name: "koorde".into(),
-            export_timeout: Duration::from_secs(5),
-        }
-    }
-}
-
-impl TelemetrySettings {
-    pub(super) fn check(&self) -> Result<(), String> {
-        let ratio = self.sample_ratio;
-        bound(
-            (0.0..=1.0).contains(&ratio),
-            "telemetry.sample_ratio",
-            &ratio,
-            "0 to 1",
-        )?;
-        seconds("telemetry.export_timeout", self.export_timeout, 0.1, 60.0)?;
-        let Some(endpoint) = &self.otlp_endpoint else {
-            return Ok(());
-        };
-        // Spans go to a collector in the cluster; it is the collector that speaks TLS outwards.
-        let ok = endpoint
-            .parse::<::http::Uri>()
-            .is_ok_and(|uri| uri.scheme_str() == Some("http") && uri.host().is_some());
-        bound(
-            ok,
-            "telemetry.otlp_endpoint",
-            endpoint,
-            "an http:// URL such as http://host:4317",
-        )
-    }
 }
 
 /// The way out after SIGTERM or SIGINT. The container's grace period must be longer than all of

@@ -124,7 +124,7 @@ catalogue! {
         "Exports by outcome; unknown: sent, and no answer came, so it is not sent again",
     )
     .by(&[
-        label("exporter", &["otlp", "cloudwatch"]),
+        label("exporter", &["otlp_traces", "otlp_metrics", "cloudwatch"]),
         label("outcome", &["ok", "error", "unknown"]),
     ]);
     BUILD = Metric::info("koorde_build_info", "What this is").by(&[

@@ -15,7 +15,7 @@ use crate::{
         fetch::{Found, Hop, may_share},
         miss::Miss,
         relay::Failure,
-        seat::{Flight, Seat},
+        seat::Seat,
     },
     outcome::CacheResult,
     policy::{
@@ -174,7 +174,7 @@ impl Inner {
 
     /// Leads a flight that nobody joins.
     fn sit_beside(self: &Arc<Self>, miss: &Miss, lender: Lender) -> Option<Seat> {
-        let flight = Arc::new(Flight::new(&self.unfinished, self.purges.version()));
+        let flight = Arc::new(self.new_flight(miss));
         let key = self.flight(miss);
         let seat = Seat::new(Arc::clone(&flight), key.clone(), true)?;
         self.start(miss.for_everybody(), flight, None, key, Some(lender));

@@ -9,12 +9,12 @@ use aws_sdk_cloudwatch::{
 };
 
 use super::{
-    client::{Way, chain, region},
+    client::{Way, region},
     connector,
     outbox::Sent,
     pack::{Dimension, Row},
 };
-use crate::settings::CloudWatchSettings;
+use crate::{settings::CloudWatchSettings, telemetry::chain};
 
 /// The API's client. It is made with the first call: until then nothing is looked for.
 pub(super) struct Api {

@@ -1,6 +1,6 @@
 //! The SDK's client, with the credentials and the region that the AWS SDKs find.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use aws_config::{BehaviorVersion, Region, retry::RetryConfig};
 use aws_sdk_cloudwatch::{Client, config::SharedHttpClient};
@@ -46,19 +46,4 @@ impl Way {
 /// Where a client calls, if that was found.
 pub(super) fn region(client: &Client) -> Option<&str> {
     client.config().region().map(AsRef::as_ref)
-}
-
-/// An error with all that lies behind it.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.ends_with(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -27,6 +27,8 @@ use hyper_util::{
 use tokio::{net::TcpStream, time::timeout};
 use tower::{BoxError, Service};
 
+use super::super::tls;
+
 /// The way out. Each call has a connection of its own: there is one in minutes, and one that was kept
 /// could close while a request is on its way, of which nobody would know whether it has arrived.
 #[derive(Clone, Debug)]
@@ -42,7 +44,7 @@ impl Connector {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let https = HttpsConnectorBuilder::new()
-            .with_tls_config(tls())
+            .with_tls_config(tls::client())
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
@@ -109,19 +111,6 @@ impl HttpClient for Connector {
             ..self.clone()
         })
     }
-}
-
-fn tls() -> rustls::ClientConfig {
-    let roots = webpki_roots::TLS_SERVER_ROOTS
-        .iter()
-        .cloned()
-        .collect::<rustls::RootCertStore>();
-    let provider = rustls::crypto::ring::default_provider();
-    rustls::ClientConfig::builder_with_provider(provider.into())
-        .with_safe_default_protocol_versions()
-        .expect("ring has the default versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth()
 }
 
 /// A failure behind which the request may have arrived.

@@ -16,7 +16,10 @@ use super::{
     bodies::{Alarms, CompositeAlarm, Dimension, Metric, MetricAlarm, MetricStat, Query},
     dashboard,
 };
-use crate::telemetry::cloudwatch::client::{Way, chain, region};
+use crate::telemetry::{
+    chain,
+    cloudwatch::client::{Way, region},
+};
 
 /// Of a connection, and of an answer.
 const BOUND: Duration = Duration::from_secs(10);
