@@ -86,6 +86,7 @@ impl Inner {
             routes: &self.routes,
             interim: request.interim.as_ref(),
             deadline: clock::now().instant + self.config.fetch.timeout,
+            is_own: true,
         };
         let answer = self.origin.send(outgoing).instrument(span).await?;
         let head = answer.head;
