@@ -247,6 +247,12 @@ pub struct EgressConfig {
     /// Hosts (`api.internal`, `*.svc.cluster.local`), addresses or networks (`10.0.0.0/8`) that may
     /// be reached although their address is not public. At most 1,024.
     pub allow: Vec<String>,
+    /// As `allow`, for what clients of this node ask, and no other node: it asks such origins itself,
+    /// whoever owns the key, and keeps what they answer for its own clients. At most 1,024.
+    pub own: Vec<String>,
+    /// Whether names without a dot (`billing`, `localhost`) are each node's own, too: for nodes whose
+    /// resolvers do not have the same search domains, as pods of several namespaces.
+    pub own_short_names: bool,
 }
 
 /// `condition`, or an error that names the key and its value.
@@ -386,12 +392,13 @@ impl Config {
             &origin.max_redirects,
             "0 to 10",
         )?;
-        bound(
-            self.egress.allow.len() <= 1024,
-            "egress.allow",
-            &self.egress.allow.len(),
-            "at most 1024 entries",
-        )?;
+        let egress = [
+            ("egress.allow", &self.egress.allow),
+            ("egress.own", &self.egress.own),
+        ];
+        for (key, list) in egress {
+            bound(list.len() <= 1024, key, &list.len(), "at most 1024 entries")?;
+        }
         self.check_routes()
     }
 

@@ -6,6 +6,7 @@ use koorde_tests::{
     cluster::{Cluster, fetch, get, get_with},
     origin::{Origin, response},
 };
+use libkoorde::{Kind, Node, PurgeRequest, Scope};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
@@ -149,5 +150,83 @@ async fn what_an_owner_may_not_reach_a_node_that_may_fetches_for_itself() {
         let error = fetch(&cluster.nodes[0], get(url)).await;
         let error = error.expect_err("the owner's does not");
         assert!(error.contains("is refused: loopback"), "{error}");
+    }
+}
+
+/// What Cache-Status says of an answer from a store.
+const HIT: &str = "; hit";
+
+async fn told(node: &Node, url: &str) -> Result<(String, String), String> {
+    let answer = fetch(node, get(url)).await?;
+    let told = answer.headers()["cache-status"].to_str().expect("text");
+    let told = told.to_owned();
+    let body = String::from_utf8(answer.into_body().to_vec()).expect("text");
+    Ok((body, told))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_node_alone_may_reach_is_stored_there_and_no_peer_gets_it() {
+    let origin = Origin::fixed(Duration::ZERO, &[FRESH], "body").await;
+    let cluster = Cluster::with(3, |config| {
+        config.egress.allow.clear();
+        if config.node.name == "node-1" {
+            config.egress.own = vec!["127.0.0.0/8".to_owned()];
+        }
+    })
+    .await;
+    let urls: Vec<String> = (0..12).map(|n| format!("/{n}")).collect();
+    for path in &urls {
+        let url = origin.url(path);
+        let (body, _) = told(&cluster.nodes[1], &url).await.expect("its own");
+        assert_eq!(body, "body");
+        let (_, status) = told(&cluster.nodes[1], &url).await.expect("its own");
+        assert!(status.contains(HIT), "{status}");
+        for other in [0, 2] {
+            let error = told(&cluster.nodes[other], &url).await;
+            let error = error.expect_err("whoever owns the key");
+            assert!(error.contains("is refused: loopback"), "{error}");
+        }
+        assert_eq!(origin.count(path), 1);
+        let explained = cluster.nodes[1].explain(&get(&url)).await;
+        assert_eq!(explained.owners, ["node-1"]);
+    }
+    let everything = PurgeRequest {
+        scope: Scope::All,
+        kind: Kind::Hard,
+        tenant: None,
+    };
+    cluster.nodes[0].purge(&everything).await;
+    let url = origin.url(&urls[0]);
+    let (_, status) = told(&cluster.nodes[1], &url).await.expect("its own");
+    assert!(!status.contains(HIT), "a purge takes it, too: {status}");
+}
+
+/// A Service `billing` is another one in each namespace: here, all are one origin that counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_without_a_dot_is_each_nodes_own_to_resolve() {
+    let origin = Origin::fixed(Duration::ZERO, &[FRESH], "body").await;
+    let cluster = Cluster::with(3, |config| {
+        config.egress.allow = vec!["localhost".to_owned()];
+        // The last one forwards such names as any other.
+        config.egress.own_short_names = config.node.name != "node-2";
+    })
+    .await;
+    for n in 0..12 {
+        let path = format!("/{n}");
+        let url = format!("http://localhost:{}{path}", origin.address().port());
+        let owner = cluster.nodes[2].explain(&get(&url)).await.owners[0].clone();
+        let (_, status) = told(&cluster.nodes[2], &url).await.expect("an answer");
+        assert!(!status.contains(HIT), "nobody has it yet: {status}");
+        for node in &cluster.nodes[..2] {
+            let (_, status) = told(node, &url).await.expect("an answer");
+            assert!(
+                !status.contains(HIT),
+                "{owner} owns it; what others have stored is not for {}: {status}",
+                node.name()
+            );
+            let (_, status) = told(node, &url).await.expect("an answer");
+            assert!(status.contains(HIT), "{status}");
+        }
+        assert_eq!(origin.count(&path), 3);
     }
 }

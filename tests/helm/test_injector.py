@@ -279,6 +279,15 @@ def test_sidecars_do_with_responses_as_the_rings_nodes_do():
     assert yaml.safe_load(settings(documents("injector-provided")))["ring_secret"]["name"] == "ring"
 
 
+def test_a_short_name_is_each_nodes_own_where_members_are_of_several_namespaces():
+    def ours(values):
+        return chart.config(rendered(values)).get("egress", {}).get("own_short_names")
+
+    injector = {"injector": {"enabled": True}}
+    assert ours({}) is None and ours(injector) is True
+    assert ours({**injector, "config": {"egress": {"own_short_names": False, "allow": ["10.0.0.0/8"]}}}) is False
+
+
 def test_apps_cannot_purge_the_ring_through_their_sidecars_where_purges_need_a_token():
     def config(values):
         return yaml.safe_load(settings(rendered({"injector": {"enabled": True}, **values})))["config"]

@@ -109,6 +109,7 @@ variables.role
 {{- if $s.seccomp_profile -}}{{- $_ := set $security "seccompProfile" (dict "type" "RuntimeDefault") -}}{{- end -}}
 {{- $config := dict
   "shutdown.delay" "0s" "shutdown.leave" "5s" "shutdown.finish" "5s" "shutdown.flush" "1s"
+  "egress.own_short_names" "true"
   "fetch.max_unfinished" (include "koorde.bytes" (min (div $memory 8) 67108864)) -}}
 {{- include "koorde.flatten" (list $config $s.config "") -}}
 

@@ -30,6 +30,12 @@
 {{- $_ := set $store "capacity" (printf "%dB" (div $limit 2)) -}}
 {{- end -}}
 {{- $_ := set $config "store" $store -}}
+{{- /* As the sidecars: each would send the others what it does not fetch for them. */}}
+{{- $egress := deepCopy ($config.egress | default dict) -}}
+{{- if and .Values.injector.enabled (not (hasKey $egress "own_short_names")) -}}
+{{- $_ := set $egress "own_short_names" true -}}
+{{- $_ := set $config "egress" $egress -}}
+{{- end -}}
 {{- if include "koorde.cloudwatch.exporter" . -}}
 {{- $cloudwatch := deepCopy $config.cloudwatch -}}
 {{- $_ := set $cloudwatch "cluster" (include "koorde.cloudwatch.cluster" .) -}}

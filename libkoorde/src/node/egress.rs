@@ -9,7 +9,7 @@ use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv6Addr, SocketAddr},
     str::FromStr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ipnet::IpNet;
@@ -137,14 +137,19 @@ impl Allow {
     }
 }
 
+fn parsed(key: &str, entries: &[String]) -> Result<Vec<Allow>, String> {
+    let entry = |entry: &String| entry.parse().map_err(|error| format!("{key}: {error}"));
+    entries.iter().map(entry).collect()
+}
+
 /// The rules of one node.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Guard {
     allow: Vec<Allow>,
     refused: Vec<(IpNet, &'static str)>,
     /// Listeners of this process. A fetch of our own door would be a loop, so an entry must name
     /// the port to allow one.
-    own: Mutex<BTreeSet<SocketAddr>>,
+    own: Arc<Mutex<BTreeSet<SocketAddr>>>,
 }
 
 impl Guard {
@@ -153,14 +158,7 @@ impl Guard {
     /// # Errors
     /// The first entry that is neither a host, a `*.suffix`, an address nor a network.
     pub(crate) fn new(allow: &[String]) -> Result<Self, String> {
-        let allow = allow
-            .iter()
-            .map(|entry| {
-                entry
-                    .parse()
-                    .map_err(|error| format!("egress.allow: {error}"))
-            })
-            .collect::<Result<_, String>>()?;
+        let allow = parsed("egress.allow", allow)?;
         let parse = |net: &str| {
             net.parse()
                 .expect("the table holds networks; a test parses it")
@@ -172,8 +170,18 @@ impl Guard {
         Ok(Self {
             allow,
             refused,
-            own: Mutex::default(),
+            own: Arc::default(),
         })
+    }
+
+    /// The same, which also allows what `egress.own` names.
+    ///
+    /// # Errors
+    /// As [`Guard::new`].
+    pub(crate) fn and(&self, own: &[String]) -> Result<Self, String> {
+        let mut both = self.clone();
+        both.allow.extend(parsed("egress.own", own)?);
+        Ok(both)
     }
 
     /// Adds listeners of this process.

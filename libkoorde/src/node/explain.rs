@@ -119,7 +119,9 @@ impl Inner {
         let id = self.hasher.key_id(key.as_bytes());
         let view = self.view.load_full();
         let mut route = vec![view.me().name.to_string()];
-        let owners: Vec<Member> = if view.is_complete() {
+        let owners: Vec<Member> = if self.is_own(&key) {
+            vec![view.me().clone()]
+        } else if view.is_complete() {
             view.owners(id, REPLICAS).into_iter().cloned().collect()
         } else {
             let found = self.driver.trace(id, ASK).await;

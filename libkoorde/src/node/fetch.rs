@@ -19,7 +19,7 @@ use super::{
     Inner, Request,
     answer::{Answer, Head},
     clock,
-    miss::{Miss, decide},
+    miss::{Miss, decide, may_share},
     relay::{Failure, Reader},
     request::Interim,
     slices::is_whole,
@@ -66,10 +66,7 @@ impl Inner {
     ) -> Result<Answer, FetchError> {
         // A forwarded request is counted where the client asked, so that sums over nodes are right.
         let asked = (hop == Hop::Client).then(|| self.metrics.asked());
-        let answer = match self.sliced(&mut request, hop, timeout).await {
-            Some(answer) => answer,
-            None => self.answer(request, hop, timeout).await,
-        };
+        let answer = self.answer_or_own(request, hop, timeout).await;
         let outcome = match &answer {
             Ok(answer) => answer.outcome,
             Err(_) => Outcome {
@@ -124,6 +121,10 @@ impl Inner {
             route = Arc::new(route.with_lifetime(lifetime));
         }
         let key = self.key(&request);
+        if hop == Hop::Forwarded && self.is_own(&key) {
+            // The peer asks for itself.
+            return Err(FetchError::NotShared { lasts: true });
+        }
         let hears = hop == Hop::Forwarded || self.hears_of_purges();
         let variants = self.store.get(&key, now.instant).filter(|variants| {
             hop == Hop::Forwarded || hears && self.is_among_owners(&key, variants)
@@ -237,6 +238,9 @@ impl Inner {
 
     /// Whom to ask, best first; nobody if it is up to us, and why if that is not as it should be.
     async fn owners(&self, key: &CacheKey) -> (Vec<Member>, Option<&'static str>) {
+        if self.is_own(key) {
+            return (Vec::new(), None);
+        }
         let id = self.hasher.key_id(key.as_bytes());
         let view = self.view.load();
         let owners: Vec<Member> = if view.is_complete() {
@@ -429,6 +433,9 @@ impl Inner {
     ) -> Result<Answer, FetchError> {
         self.gate.pass(clock::now().instant).await;
         let key = self.key(&request);
+        if self.is_own(&key) {
+            return Err(FetchError::NotStored);
+        }
         let now = clock::now();
         let variants = self.store.get(&key, now.instant);
         let asked = (&request.method, &request.fields);
@@ -469,18 +476,3 @@ impl Inner {
 pub(crate) const REPLICAS: usize = 3;
 /// A look-up that takes longer costs more than the fetch it saves.
 const LOOKUP: Duration = Duration::from_secs(2);
-
-/// Whether a waiter may have what another's request brought (RFC 9111 §4, "collapsed requests").
-pub(crate) fn may_share(request: &Request, head: &Head, now: Now) -> bool {
-    let Some(shared) = &head.shared else {
-        return false;
-    };
-    if head.result == CacheResult::Stale {
-        return reuse::may_serve_stale_on_error(&request.fields, shared, now.instant);
-    }
-    let reuse = reuse::decide(&request.method, &request.fields, [shared], now.instant);
-    matches!(
-        reuse,
-        Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate { .. }
-    )
-}

@@ -133,6 +133,9 @@ impl Fill {
     fn is_answered_by_store(&mut self) -> bool {
         let now = clock::now();
         let (node, key) = (&self.node, &self.miss.key);
+        if self.miss.forwarded && node.is_own(key) {
+            return false;
+        }
         let ours = self.miss.owners.is_empty();
         // As in the first look-up: what we hold of another's key may have been made stale without us.
         let variants = node.store.get(key, now.instant);
@@ -191,6 +194,7 @@ impl Fill {
             routes: &self.node.routes,
             interim: Some(&interim),
             deadline: self.miss.deadline,
+            is_own: !self.miss.forwarded && self.node.is_own(&self.miss.key),
         });
         let sent = sent.instrument(span.clone()).await;
         spans::answered(&span, &sent);

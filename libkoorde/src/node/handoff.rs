@@ -136,7 +136,7 @@ impl Inner {
         let view = self.view.load();
         let me = view.me().id;
         let mut shares: BTreeMap<Id, Share> = BTreeMap::new();
-        for key in keys {
+        for key in keys.into_iter().filter(|key| !self.is_own(key)) {
             let owners = view.owners(self.hasher.key_id(key.as_bytes()), gone.len() + 2);
             let mut there = owners
                 .into_iter()

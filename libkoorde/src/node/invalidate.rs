@@ -189,7 +189,7 @@ impl Inner {
     /// we were, may have been made stale by an unsafe request of which we are told only later.
     pub(crate) fn is_among_owners(&self, key: &CacheKey, variants: &Variants) -> bool {
         let version = self.driver.version();
-        if variants.owned_in.load(Ordering::Relaxed) == version {
+        if variants.owned_in.load(Ordering::Relaxed) == version || self.is_own(key) {
             return true;
         }
         let view = self.view.load();

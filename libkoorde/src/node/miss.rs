@@ -7,8 +7,9 @@ use std::{
 
 use http::{HeaderMap, Method};
 
-use super::{FetchError, Request, routes::Route};
+use super::{FetchError, Request, answer::Head, routes::Route};
 use crate::{
+    outcome::CacheResult,
     policy::{CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, reuse},
     ring::protocol::Member,
     store::{Stored, Variants},
@@ -100,4 +101,19 @@ pub(crate) fn decide(
         }
         reuse => reuse,
     }
+}
+
+/// Whether a waiter may have what another's request brought (RFC 9111 §4, "collapsed requests").
+pub(crate) fn may_share(request: &Request, head: &Head, now: Now) -> bool {
+    let Some(shared) = &head.shared else {
+        return false;
+    };
+    if head.result == CacheResult::Stale {
+        return reuse::may_serve_stale_on_error(&request.fields, shared, now.instant);
+    }
+    let reuse = reuse::decide(&request.method, &request.fields, [shared], now.instant);
+    matches!(
+        reuse,
+        Reuse::Fresh { .. } | Reuse::StaleWhileRevalidate { .. }
+    )
 }

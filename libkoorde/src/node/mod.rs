@@ -57,6 +57,7 @@ mod miss;
 mod near;
 mod origin;
 mod overrides;
+mod own;
 mod owners;
 mod pass;
 mod peers;
@@ -101,6 +102,7 @@ use later::Later;
 use memo::{FlightKey, Memo};
 use near::AtHand;
 use origin::Origin;
+use own::Own;
 use peers::Peers;
 use popular::Popular;
 use report::{Explanation, RingReport, Stats};
@@ -143,7 +145,9 @@ pub(crate) struct Inner {
     unfinished: Arc<AtomicU64>,
     origin: Origin,
     guard: Arc<Guard>,
-    /// For tunnels.
+    /// What is fetched for clients of this node only.
+    own: Own,
+    /// For tunnels, and to judge what is our own.
     resolver: Resolver,
     peers: Arc<Peers>,
     view: Arc<ArcSwap<RingView>>,
@@ -199,6 +203,7 @@ impl Node {
     ) -> Result<Self, StartError> {
         config.check().map_err(StartError::Config)?;
         let guard = Arc::new(Guard::new(&config.egress.allow).map_err(StartError::Config)?);
+        let own = Own::new(&config.egress, &guard).map_err(StartError::Config)?;
         let routes = Routes::new(&config).map_err(StartError::Config)?;
         let listen = config.ring.listen;
         let bind_error = |source| StartError::Bind {
@@ -247,7 +252,7 @@ impl Node {
             name: config.node.name.clone(),
             cluster: cluster.clone(),
         };
-        let origin = Origin::new(&config, Arc::clone(&guard), parts)?;
+        let origin = Origin::new(&config, Arc::clone(&guard), own.guard(), parts)?;
         // An edge is in nobody's view, so no purge asks it: it stores nothing.
         let is_member = config.node.role == Role::Member;
         let capacity = if is_member {
@@ -281,6 +286,7 @@ impl Node {
             unfinished: Arc::default(),
             origin,
             guard,
+            own,
             resolver: Resolver::default(),
             peers,
             view: Arc::clone(handle.view()),

@@ -81,7 +81,7 @@ impl Fill {
     }
 
     fn previous_owners(&self) -> Vec<Member> {
-        if self.miss.detail.is_some() {
+        if self.miss.detail.is_some() || self.node.is_own(&self.miss.key) {
             return Vec::new();
         }
         let now = clock::now().instant;

@@ -87,6 +87,7 @@ impl Inner {
             routes: &self.routes,
             interim: request.interim.as_ref(),
             deadline: clock::now().instant + self.config.fetch.timeout,
+            is_own: true,
         };
         let sent = self.origin.send(outgoing).instrument(span.clone()).await;
         spans::answered(&span, &sent);

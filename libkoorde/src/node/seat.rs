@@ -112,7 +112,9 @@ impl Inner {
     }
 
     pub(crate) fn flight(&self, miss: &Miss) -> FlightKey {
-        let (fields, asks_owners) = (&miss.request.fields, !miss.owners.is_empty());
+        // What peers wait for is never what our own clients alone may have.
+        let is_own = !miss.forwarded && self.is_own(&miss.key);
+        let (fields, asks_owners) = (&miss.request.fields, is_own || !miss.owners.is_empty());
         self.memo.flight(&miss.key, fields, asks_owners, miss.after)
     }
 

@@ -25,8 +25,8 @@ impl Node {
         let count_error = |kind| inner.metrics.origin_errors.of(&[OTHER, kind]).inc();
         let uri = Uri::from(authority.clone());
         let timeout = inner.config.origin.connect_timeout;
-        let Ok(connected) =
-            time::timeout(timeout, connect(&inner.guard, &inner.resolver, &uri)).await
+        let guard = inner.own.guard().unwrap_or(&inner.guard);
+        let Ok(connected) = time::timeout(timeout, connect(guard, &inner.resolver, &uri)).await
         else {
             count_error("timeout");
             let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);

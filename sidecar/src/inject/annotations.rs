@@ -150,13 +150,14 @@ impl Asked {
             "admin" => settings.admin = word(Admin::ALL, text)?,
             "http-proxy" => self.proxied = proxied(pod, text)?,
             "log-level" => self.set("log.level", text.to_owned())?,
+            // For this pod, and not for all whose keys its sidecar owns.
             "upstream-allow" => {
-                let common = crate::settings::keys::text(&settings.config["egress"]["allow"]);
+                let common = crate::settings::keys::text(&settings.config["egress"]["own"]);
                 let both = [common.as_str(), text]
                     .into_iter()
                     .filter(|list| !list.is_empty());
                 let both = both.collect::<Vec<_>>().join(",");
-                self.set("egress.allow", both)?;
+                self.set("egress.own", both)?;
             }
             _ => return Err("no such key".into()),
         }

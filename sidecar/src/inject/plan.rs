@@ -125,6 +125,8 @@ fn config(asked: &Asked, room: &Resources) -> Result<Vec<(String, String)>, Stri
     ] {
         config.insert(format!("shutdown.{key}"), text.into());
     }
+    // `http://billing/` is another Service in each namespace, and members are in several.
+    config.insert("egress.own_short_names".into(), "true".into());
     // Beside the store it is what takes most; the default is made for nodes of the ring.
     let unfinished = ByteSize((room.memory / 8).min(ByteSize::mib(64).0));
     config.insert("fetch.max_unfinished".into(), unfinished.to_string());

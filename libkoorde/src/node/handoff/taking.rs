@@ -115,7 +115,7 @@ impl Inner {
         let now = clock::now().instant;
         let view = self.view.load();
         let owners = view.owners(self.hasher.key_id(key.as_bytes()), OWNERS);
-        let is_ours = owners.iter().any(|owner| owner.id == view.me().id);
+        let is_ours = owners.iter().any(|owner| owner.id == view.me().id) && !self.is_own(&key);
         let Some(names) = vary::names(&response.fields).filter(|_| is_ours) else {
             return;
         };

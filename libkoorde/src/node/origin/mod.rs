@@ -50,6 +50,8 @@ use upstream::{Turn, Upstream};
 #[derive(Debug)]
 pub(crate) struct Origin {
     pool: Pool,
+    /// For what only this node's own clients may reach, if there is such a thing.
+    own: Option<Pool>,
     upstreams: BTreeMap<String, Arc<Upstream>>,
     gates: Gates,
     leases: Arc<Leases>,
@@ -71,6 +73,8 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) interim: Option<&'a Interim>,
     /// When whoever asked stops waiting for the origin's limits.
     pub(crate) deadline: Instant,
+    /// Whether only this node's own clients get what comes.
+    pub(crate) is_own: bool,
 }
 
 /// The head of an origin's response, and its body to be read.
@@ -94,6 +98,7 @@ struct Hop<'a> {
     deadline: Instant,
     /// GET or HEAD.
     is_safe: bool,
+    is_own: bool,
 }
 
 impl Origin {
@@ -102,13 +107,19 @@ impl Origin {
     pub(crate) fn new(
         config: &Config,
         guard: Arc<Guard>,
+        own: Option<&Arc<Guard>>,
         parts: Parts,
     ) -> Result<Self, StartError> {
         let (metrics, tasks) = (Arc::clone(&parts.metrics), parts.tasks.clone());
         let origin = &config.origin;
         let ca_file = origin.ca_file.as_deref();
         let ca_file = ca_file.map(|path| ("origin.ca_file".to_owned(), path));
-        let connector = Connector::new(guard, origin.connect_timeout, ca_file.as_ref())?;
+        // Kept connections are not judged again: each guard has its own.
+        let pool = |guard| {
+            let connector = Connector::new(guard, origin.connect_timeout, ca_file.as_ref())?;
+            Ok::<_, StartError>(exchange::pool(connector, origin, false))
+        };
+        let (pool, own) = (pool(guard)?, own.cloned().map(pool).transpose()?);
         let mut upstreams = BTreeMap::new();
         for (name, config) in &config.upstreams {
             let upstream = Arc::new(Upstream::new(name, config, origin, &metrics)?);
@@ -117,7 +128,8 @@ impl Origin {
         }
         let leases = Arc::new(Leases::new(parts, origin));
         Ok(Self {
-            pool: exchange::pool(connector, origin, false),
+            pool,
+            own,
             upstreams,
             gates: Gates::new(origin, Arc::clone(&leases), Arc::clone(&metrics)),
             leases,
@@ -141,6 +153,7 @@ impl Origin {
             routes,
             interim,
             deadline,
+            is_own,
         } = outgoing;
         let is_safe = matches!(*method, Method::GET | Method::HEAD);
         let may_follow = is_safe && body.is_end_stream();
@@ -153,6 +166,7 @@ impl Origin {
             interim,
             deadline,
             is_safe,
+            is_own,
         };
         let mut redirects = Vec::new();
         loop {
@@ -201,7 +215,11 @@ impl Origin {
                 .send(&outbound, hop.deadline)
                 .await
                 .map(|(r, turn)| (r, Some(turn))),
-            None => self.send_straight(&outbound).await.map(|r| (r, None)),
+            None => {
+                let own = self.own.as_ref().filter(|_| hop.is_own);
+                let sent = self.send_straight(&outbound, own.unwrap_or(&self.pool));
+                sent.await.map(|r| (r, None))
+            }
         };
         drop(inflight);
         let received = clock::now();
@@ -225,8 +243,9 @@ impl Origin {
     async fn send_straight(
         &self,
         outbound: &Outbound<'_>,
+        pool: &Pool,
     ) -> Result<http::Response<hyper::body::Incoming>, NoAnswer> {
-        let sent = outbound.send(&self.pool, &self.config, &self.metrics).await;
+        let sent = outbound.send(pool, &self.config, &self.metrics).await;
         sent.expect("a body that was just made is not begun")
     }
 
