@@ -60,7 +60,7 @@ impl Inner {
     /// could.
     pub(crate) async fn fetch(
         self: &Arc<Self>,
-        mut request: Request,
+        request: Request,
         hop: Hop,
         timeout: Duration,
     ) -> Result<Answer, FetchError> {
