@@ -1,4 +1,5 @@
 //! `koorde top` on a real terminal: however it ends, the terminal is as it was.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks")]
 
 mod support;
 

@@ -2,7 +2,7 @@
 //!
 //! All are there from the start, at 0: what is counted between a process's start and the first look
 //! at it is seen by that look. Finding one is a comparison of a few short words, without a lock.
-//! Seconds are kept as nanoseconds.
+//! Seconds are kept as nanoseconds, ratios as billionths.
 
 use std::sync::{
     Arc,
@@ -64,6 +64,12 @@ impl Level {
     /// So many now.
     pub fn set(&self, level: i64) {
         self.0.store(level, Relaxed);
+    }
+
+    /// So large a part of the whole now, of a ratio; 0 where the whole is nothing.
+    pub fn set_part(&self, part: u64, whole: u64) {
+        let ratio = part as f64 / whole.max(1) as f64;
+        self.set((ratio * NANOS) as i64);
     }
 
     /// How many now.
@@ -191,18 +197,10 @@ impl Gauges {
     }
 }
 
-fn shows(metric: &Metric, labels: &[(&'static str, Word)]) -> bool {
-    let labels: Vec<(&str, &str)> = labels.iter().map(|(name, word)| (*name, &**word)).collect();
-    metric.shows(&labels)
-}
-
 impl EncodeMetric for Counters {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for (labels, count) in self.0.each() {
+        for (labels, count) in self.0.shown() {
             let value = count.get();
-            if value == 0 && !shows(self.0.metric, labels) {
-                continue;
-            }
             if labels.is_empty() {
                 counter(self.0.metric.unit, value, &mut encoder)?;
             } else {
@@ -239,14 +237,16 @@ impl EncodeMetric for Gauges {
 
 fn counter(unit: Unit, value: u64, to: &mut MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
     match unit {
-        Unit::Seconds => to.encode_counter::<NoLabelSet, f64, f64>(&(value as f64 / NANOS), None),
+        Unit::Seconds | Unit::Ratio => {
+            to.encode_counter::<NoLabelSet, f64, f64>(&(value as f64 / NANOS), None)
+        }
         Unit::One | Unit::Bytes => to.encode_counter::<NoLabelSet, u64, f64>(&value, None),
     }
 }
 
 fn gauge(unit: Unit, value: i64, to: &mut MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
     match unit {
-        Unit::Seconds => to.encode_gauge(&(value as f64 / NANOS)),
+        Unit::Seconds | Unit::Ratio => to.encode_gauge(&(value as f64 / NANOS)),
         Unit::One | Unit::Bytes => to.encode_gauge(&value),
     }
 }
