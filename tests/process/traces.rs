@@ -230,6 +230,40 @@ async fn a_trace_that_the_client_does_not_keep_costs_no_span_and_no_export() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn spans_that_a_busy_collector_sends_back_come_again_with_the_fields_of_the_settings() {
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await;
+        collector.is_busy(2);
+        let mut args = collector.flags(protocol);
+        // The value is `a%2Cb`: decoded once, and not twice.
+        args.extend(["--telemetry.otlp_headers", "api-key=a%252Cb"].map(str::to_owned));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut nodes = Process::ring(1, &args).await;
+        let url = nodes[0].url(&origin.url(&format!("/{protocol}")));
+        traced(&url, TRACE, "01").await;
+        end(&mut nodes).await;
+
+        let received = collector.received().clone();
+        assert_eq!((received.busy, received.trace_exports), (0, 1));
+        let spans = received.spans.iter();
+        let of_trace = spans.filter(|(_, span)| hex(&span.trace_id) == TRACE);
+        assert_eq!(of_trace.count(), 3, "{:#?}", received.spans);
+        for fields in &received.fields {
+            assert_eq!(fields["api-key"], "a%2Cb", "{fields:?}");
+            let agent = fields["user-agent"].to_str().expect("text");
+            assert!(agent.starts_with("koorde/"), "{agent}");
+            for of_the_environment in ["environment", "content-encoding", "grpc-encoding"] {
+                assert!(!fields.contains_key(of_the_environment), "{fields:?}");
+            }
+        }
+        let lines = nodes[0].logged().await;
+        let is_told = |line: &serde_json::Value| line["msg"] == "The collector cannot be told.";
+        assert!(!lines.iter().any(is_told), "{lines:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_line_names_its_trace_and_no_query() {
     let collector = Collector::start().await;
     let mut args = collector.flags("http/protobuf");
