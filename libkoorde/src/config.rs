@@ -42,7 +42,8 @@ pub struct Config {
     pub cache: policy::Settings,
     /// Rules for some targets; the first that matches counts. At most 1,024.
     pub routes: Vec<RouteConfig>,
-    /// Servers that answer for an origin, by the name that routes use. At most 256.
+    /// Servers that answer for an origin, by the name that routes use, of at most 64 bytes. At most 256;
+    /// the first 20 have metrics of their own.
     pub upstreams: BTreeMap<String, UpstreamConfig>,
 }
 
@@ -419,6 +420,9 @@ impl Config {
             "at most 256",
         )?;
         for (name, upstream) in upstreams {
+            // It is a label of metrics, and a scrape has a bound.
+            let ok = (1..=64).contains(&name.len()) && !name.contains(char::is_control);
+            bound(ok, "a name in upstreams", name, "1 to 64 bytes of text")?;
             upstream.check(&format!("upstreams.{name}"))?;
         }
         for (index, route) in routes.iter().enumerate() {

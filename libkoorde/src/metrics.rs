@@ -17,6 +17,7 @@ mod cells;
 pub mod describe;
 mod distribution;
 pub mod figures;
+mod room;
 mod table;
 
 pub use book::{Book, Source, Values};
@@ -24,6 +25,7 @@ pub use catalogue::SECONDS;
 pub use cells::{Count, Counters, Gauges, Level};
 pub use distribution::{Bin, Distribution, Distributions};
 pub use figures::Figures;
+pub use room::{MAX_BYTES, MAX_SERIES};
 pub use table::{OTHER, Word};
 
 macro_rules! metrics {
@@ -78,7 +80,9 @@ metrics! {
     ring_changes: Counters = counters(RING_CHANGES);
     ring_messages: Counters = counters(RING_MESSAGES);
     owner_disagreements: Counters = counters(OWNER_DISAGREEMENTS);
+    fallbacks: Counters = counters(FALLBACKS);
     handed_over: Counters = counters(HANDED_OVER);
+    handed_over_refused: Counters = counters(HANDED_OVER_REFUSED);
     handed_over_bytes: Counters = counters(HANDED_OVER_BYTES);
     peer_seconds: Distributions = distributions(PEER_RPC_SECONDS);
     origin_requests: Counters = counters(ORIGIN_REQUESTS);
@@ -96,6 +100,7 @@ metrics! {
     shed: Counters = counters(SHED);
     concurrency_limit: Gauges = gauges(CONCURRENCY_LIMIT);
     deadline_exceeded: Counters = counters(DEADLINE_EXCEEDED);
+    hot_share: Gauges = gauges(HOT_SHARE);
 }
 
 /// A request that will be counted, whatever becomes of it: dropped before it is answered, as one whose
@@ -144,6 +149,7 @@ impl Metrics {
         match error {
             FetchError::Overloaded(_) => count(&self.shed, "overloaded"),
             FetchError::Resting { .. } => count(&self.shed, "resting"),
+            FetchError::Loop => count(&self.origin_denied, "loop"),
             _ => (),
         }
     }

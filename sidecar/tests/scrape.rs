@@ -171,6 +171,33 @@ async fn a_client_that_leaves_before_the_head_is_counted_as_aborted() {
     app.shutdown().await;
 }
 
+#[tokio::test]
+async fn the_part_of_the_key_asked_for_most_is_told() {
+    let (origin, client) = (Origin::start().await, Client::default());
+    let app = start(settings()).await;
+    let admin = format!("http://{}/metrics/prometheus", app.addresses().admin);
+    let told = async || {
+        let text = client.get(&admin).await.body;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("koorde_hot_share_ratio "));
+        line.expect("it is told").parse::<f64>().expect("a number")
+    };
+    assert_eq!(told().await, 0.0, "of nothing");
+    for n in 0..40 {
+        let path = if n % 4 == 0 {
+            format!("/{n}")
+        } else {
+            "/hot".to_owned()
+        };
+        let url = cache(&app, &origin.url(&path));
+        assert_eq!(client.get(&url).await.status, StatusCode::OK);
+    }
+    let share = told().await;
+    assert!((0.7..=0.8).contains(&share), "{share} of three quarters");
+    app.shutdown().await;
+}
+
 /// Series of each family, for whoever has to find out which are too many.
 fn by_family(samples: &[&str]) -> BTreeMap<String, usize> {
     let mut families = BTreeMap::new();

@@ -1,12 +1,12 @@
 //! Who is reached, on the first connect and on every redirect.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use koorde_tests::{
     cluster::{Cluster, fetch, get, get_with},
     origin::{Origin, response},
 };
-use libkoorde::{Kind, Node, PurgeRequest, Scope};
+use libkoorde::{Kind, Metrics, Node, PurgeRequest, Scope, metrics::counted};
 
 const FRESH: (&str, &str) = ("cache-control", "max-age=60");
 
@@ -23,6 +23,19 @@ async fn redirecting(location: String, control: &'static str) -> Origin {
     .await
 }
 
+fn redirects_denied(metrics: &Arc<Metrics>) -> u64 {
+    counted(&metrics.origin_denied, "redirect")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redirect_to_another_scheme_is_the_clients_to_follow_and_counted() {
+    let here = redirecting("ftp://127.0.0.1/there".to_owned(), "max-age=60").await;
+    let cluster = Cluster::with(1, |config| config.origin.max_redirects = 5).await;
+    let answer = fetch(&cluster.nodes[0], get(&here.url("/here"))).await;
+    assert_eq!(answer.expect("an answer").status().as_u16(), 302);
+    assert_eq!(redirects_denied(&cluster.metrics[0]), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_is_the_clients_to_follow_unless_configured() {
     let there = Origin::fixed(Duration::ZERO, &[FRESH], "body").await;
@@ -36,6 +49,7 @@ async fn a_redirect_is_the_clients_to_follow_unless_configured() {
         assert_eq!(answer.headers()["location"], *there.url("/there"));
     }
     assert_eq!((here.count("/here"), there.count("/there")), (1, 0));
+    assert_eq!(cluster.metrics.iter().map(redirects_denied).sum::<u64>(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,6 +111,7 @@ async fn redirects_end_after_so_many() {
         .expect("an answer");
     assert_eq!(answer.status().as_u16(), 302);
     assert_eq!(answer.headers()["location"], "/4");
+    assert_eq!(redirects_denied(&cluster.metrics[0]), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get},
     origin::{Origin, response, stream},
 };
-use libkoorde::FetchError;
+use libkoorde::{FetchError, metrics::counted};
 use tokio::task::JoinSet;
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
@@ -71,6 +71,8 @@ async fn nodes_whose_peers_are_all_gone_fetch_for_themselves() {
             "body"
         );
     }
+    let stood_in = counted(&cluster.metrics[0].fallbacks, "owner-unreachable");
+    assert!((1..=10).contains(&stood_in), "{stood_in} of ten");
     eventually("the dead are out of the ring", || {
         cluster.nodes[0].ring().members.len() == 1
     })

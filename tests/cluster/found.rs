@@ -14,8 +14,9 @@ use koorde_tests::{
     origin::{Body, Origin, response},
 };
 use libkoorde::{
-    Config, Kind, Node, PurgeRequest, Request, Scope,
+    Config, Kind, Metrics, Node, PurgeRequest, Request, Scope,
     config::{ByteSize, RouteConfig},
+    metrics::counted,
     policy::Target,
 };
 use tokio::{sync::Notify, task::JoinSet};
@@ -201,6 +202,16 @@ async fn a_forged_loop_fails_nobody_else() {
         }
     }
     assert!(tried > 0, "one of thirty keys has that owner");
+    let loops = |metrics: &Arc<Metrics>| counted(&metrics.origin_denied, "loop");
+    let loops: u64 = cluster.metrics.iter().map(loops).sum();
+    assert!(loops <= tried, "{loops} of {tried} that were forged");
+    let own = &cluster.nodes[owner];
+    let mut forged = get(&origin.url("/again"));
+    forged.fields.insert("cdn-loop", name);
+    fetch(own, forged)
+        .await
+        .expect_err("it has passed this node");
+    assert_eq!(counted(&cluster.metrics[owner].origin_denied, "loop"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

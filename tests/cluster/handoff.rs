@@ -9,7 +9,9 @@ use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get, get_with},
     origin::{Origin, response, whole},
 };
-use libkoorde::{Config, Kind, Metrics, Node, PurgeRequest, Request, Scope, metrics::counted};
+use libkoorde::{
+    Config, Kind, Metrics, Node, PurgeRequest, Request, Scope, config::ByteSize, metrics::counted,
+};
 
 use crate::purge::{counting, number, target};
 
@@ -80,6 +82,36 @@ async fn nodes_that_leave_at_once_leave_all_they_have_stored_to_those_that_stay(
     let sent = |metrics: &Arc<Metrics>| counted(&metrics.handed_over, "sent");
     assert!(taken > 60, "{taken}: three fifths of 180 are about 108");
     assert!(cluster.metrics[2..].iter().map(sent).sum::<u64>() >= taken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_room_where_it_is_handed_over_is_refused_and_counted() {
+    let origin = Origin::start(|_| async move {
+        let mut answer = response(200, &[("cache-control", "max-age=600")], "");
+        *answer.body_mut() = whole("x".repeat(200 << 10));
+        answer
+    })
+    .await;
+    // A response may take a tenth of a store.
+    let cluster = Cluster::with(2, |config| {
+        without_copies(config);
+        if config.node.name == "node-0" {
+            config.store.capacity = ByteSize::mib(1);
+        }
+    })
+    .await;
+    for n in 0..20 {
+        let url = origin.url(&format!("/{n}"));
+        fetch(&cluster.nodes[1], get(&url))
+            .await
+            .expect("an answer");
+    }
+    let stored = cluster.nodes[1].stats().stored_responses;
+    assert!(stored > 0, "about half of twenty");
+    leave(&cluster.nodes[1..]).await;
+    let metrics = &cluster.metrics[0];
+    assert_eq!(metrics.handed_over_refused.get(), stored);
+    assert_eq!(received(metrics), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

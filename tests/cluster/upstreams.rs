@@ -19,7 +19,7 @@ use hyper_util::{
     server::conn::auto,
 };
 use koorde_tests::{
-    cluster::{Cluster, eventually, fetch, get},
+    cluster::{Cluster, config, eventually, fetch, get},
     origin::{Origin, response},
 };
 use libkoorde::{
@@ -434,4 +434,26 @@ async fn a_redirect_that_is_followed_leads_to_the_upstream_of_its_own_target() {
     }
     assert_eq!(second.requests("/there")[0]["host"], "second.example");
     assert_eq!(second.requests("/second/there")[0]["host"], "first.example");
+}
+
+/// The name is a label of metrics, and a scrape has a bound.
+#[test]
+fn an_upstream_has_a_name_of_at_most_64_bytes() {
+    for (name, is_taken) in [
+        ("é".repeat(32), true),
+        ("a".repeat(65), false),
+        (String::new(), false),
+        ("a\nb".to_owned(), false),
+    ] {
+        let mut config = config("node-0");
+        let upstream = UpstreamConfig {
+            servers: vec!["http://127.0.0.1:9".to_owned()],
+            ..UpstreamConfig::default()
+        };
+        config.upstreams.insert(name.clone(), upstream);
+        let checked = config.check();
+        assert_eq!(checked.is_ok(), is_taken, "{name:?}: {checked:?}");
+        let names_it = |why: &String| why.contains("1 to 64 bytes") && why.contains(&name);
+        assert!(checked.err().as_ref().is_none_or(names_it));
+    }
 }

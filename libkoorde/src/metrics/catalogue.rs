@@ -33,6 +33,10 @@ const RESULT_OR_ABORTED: &[&str] = &[
 ];
 /// See [`RESULT_OR_ABORTED`].
 pub(super) const ABORTED: &str = "aborted";
+/// Details of Cache-Status, too.
+pub(crate) const NOT_FOUND: &str = "owner-not-found";
+/// See [`NOT_FOUND`].
+pub(crate) const UNREACHABLE: &str = "owner-unreachable";
 const TIER: &[&str] = &["local", "hot", "peer", "origin"];
 const DENIED: &[&str] = &[
     "metadata",
@@ -44,7 +48,12 @@ const DENIED: &[&str] = &[
     "multicast",
     "own",
     "refused",
+    "loop",
+    "redirect",
+    "scheme",
 ];
+/// A look-up goes over a few peers.
+const LOOK_UP: &[f64] = &[0.000_5, 0.002_5, 0.01, 0.1, 0.5, 2.5];
 const UPSTREAM: Label = Label {
     name: "upstream",
     words: Words::Upstreams,
@@ -131,7 +140,8 @@ catalogue! {
     )
     .by(&[label("kind", &["granted", "put", "failed", "given_back", "expired"])])
     // Most clusters have no such clients.
-    .sparse_but(&[]);
+    .sparse_but(&[])
+    .yielding_but(2, &[]);
     RING_STATE = Metric::gauge("koorde_ring_state", "1 for what this node is in its ring")
         .by(&[label("state", &["alone", "joining", "active", "leaving", "left"])]);
     RING_MEMBERS = Metric::gauge("koorde_ring_members", "Members known, this node among them")
@@ -146,13 +156,15 @@ catalogue! {
         "koorde_ring_lookup_hops",
         "Messages of a look-up until it was at the owner",
         HOPS,
-    );
+    )
+    .yielding_but(2, &[]);
     RING_LOOKUP_SECONDS = Metric::histogram(
         "koorde_ring_lookup_duration_seconds",
         "Look-ups by how they ended; there are none while every member is known",
-        SECONDS,
+        LOOK_UP,
     )
-    .by(&[label("outcome", &["ok", "timeout", "error"])]);
+    .by(&[label("outcome", &["ok", "timeout", "error"])])
+    .yielding_but(2, &[]);
     RING_STABILIZE_SECONDS = Metric::histogram(
         "koorde_ring_stabilize_duration_seconds",
         "Round trips with the successor",
@@ -179,9 +191,14 @@ catalogue! {
         "Forwarded requests for keys that this node does not own in its own view",
     )
     .told(&[sum("OwnerDisagreements", &[])]);
+    FALLBACKS = Metric::counter(
+        "koorde_ring_fallbacks_total",
+        "Times that this node stood in for a key's owners, which were not found or not reached",
+    )
+    .by(&[label("reason", &[NOT_FOUND, UNREACHABLE])]);
     HANDED_OVER = Metric::counter(
         "koorde_ring_handoff_responses_total",
-        "Stored responses handed over by nodes that leave: by this one, or to it",
+        "Stored responses handed over when members come and go: by this node, or to it",
     )
     .by(&[label("direction", &["sent", "received"])]);
     HANDED_OVER_BYTES = Metric::counter(
@@ -189,6 +206,10 @@ catalogue! {
         "Bytes of their bodies",
     )
     .by(&[label("direction", &["sent", "received"])]);
+    HANDED_OVER_REFUSED = Metric::counter(
+        "koorde_ring_handoff_refused_total",
+        "Stored responses that were handed over to this node and not kept: no room, stale, or not its own",
+    );
     PEER_RPC_SECONDS = Metric::histogram(
         "koorde_peer_rpc_duration_seconds",
         "Calls to peers, to the head of the answer",
@@ -198,6 +219,7 @@ catalogue! {
         label("method", &["fetch", "sync", "invalidate", "lease"]),
         label("code", &["ok", "not_stored", "origin", "behind", "unreachable", "refused"]),
     ])
+    .yielding_but(3, &[])
     .told(&[seen("PeerDuration", Statistic::P99)]);
     ORIGIN_REQUESTS = Metric::counter("koorde_origin_requests_total", "Requests sent to origins")
         .told(&[sum("OriginRequests", &[])]);
@@ -210,7 +232,8 @@ catalogue! {
     // Buckets of each upstream would be more than a scrape may have: with both of these there is a mean.
     ORIGIN_RESPONSES = Metric::counter("koorde_origin_responses_total", "Responses of origins")
         .by(&[UPSTREAM, label("status_class", &["2xx", "3xx", "4xx", "5xx"])])
-        .sparse_but(&[("upstream", "other")]);
+        .sparse_but(&[("upstream", "other")])
+        .yielding_but(3, &[]);
     ORIGIN_RESPONSE_SECONDS = Metric::counter(
         "koorde_origin_response_seconds_total",
         "Time to the heads of origins' responses, all together",
@@ -224,16 +247,19 @@ catalogue! {
     ORIGIN_ERRORS = Metric::counter("koorde_origin_errors_total", "Failures of origins by type")
         .by(&[UPSTREAM, label("error_type", &["connect", "timeout", "broken", "denied"])])
         .sparse_but(&[("upstream", "other")])
+        .yielding_but(1, &[])
         .told(&[sum(
             "OriginErrors",
             &[("error_type", "connect"), ("error_type", "timeout"), ("error_type", "broken")],
         )]);
     ORIGIN_DENIED = Metric::counter(
         "koorde_origin_denied_total",
-        "Refusals of the egress guard by reason",
+        "Refusals by reason: the egress guard's by address, and loops (CDN-Loop), redirects that are not \
+         followed, URLs of other schemes",
     )
     .by(&[label("reason", DENIED)])
-    .sparse_but(&[]);
+    .sparse_but(&[])
+    .yielding_but(2, &[]);
     ORIGIN_WAITING = Metric::gauge(
         "koorde_origin_waiting",
         "Requests that wait for an origin's limits",
@@ -273,6 +299,14 @@ catalogue! {
         "Deadlines that passed by what was waited for",
     )
     .by(&[label("stage", &["connect", "origin", "peer", "look_up"])]);
+    HOT_SHARE = Metric::gauge(
+        "koorde_hot_share_ratio",
+        "Part of this node's requests lately that were for the key asked for most, 0–1",
+    );
+    SERIES_LEFT_OUT = Metric::gauge(
+        "koorde_telemetry_series_left_out",
+        "Series that this scrape had no room for: those of large configurations that tell least",
+    );
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! All are there from the start, at 0: what is counted between a process's start and the first look
 //! at it is seen by that look. Finding one is a comparison of a few short words, without a lock.
-//! Seconds are kept as nanoseconds.
+//! Seconds are kept as nanoseconds, ratios as billionths.
 
 use std::sync::{
     Arc,
@@ -64,6 +64,12 @@ impl Level {
     /// So many now.
     pub fn set(&self, level: i64) {
         self.0.store(level, Relaxed);
+    }
+
+    /// So large a part of the whole now, of a ratio; 0 where the whole is nothing.
+    pub fn set_part(&self, part: u64, whole: u64) {
+        let ratio = part as f64 / whole.max(1) as f64;
+        self.set((ratio * NANOS) as i64);
     }
 
     /// How many now.
@@ -135,11 +141,11 @@ impl Counters {
         self.0.each().map(|(labels, count)| (labels, count.get()))
     }
 
-    /// Each series that is shown: all that were counted, and those that are there from the start
-    /// (see [`Metric::sparse`]).
-    pub fn shown(&self) -> impl Iterator<Item = (&[(&'static str, Word)], u64)> {
+    /// Each series that has something to tell: all that were counted, and those that are there from
+    /// the start (see [`Metric::sparse`]), whether or not a scrape has room for them.
+    pub fn told(&self) -> impl Iterator<Item = (&[(&'static str, Word)], u64)> {
         let each = self.each();
-        each.filter(|(labels, value)| *value > 0 || shows(self.0.metric, labels))
+        each.filter(|(labels, value)| *value > 0 || self.0.metric.shows(&words(labels)))
     }
 }
 
@@ -198,14 +204,14 @@ impl Gauges {
     }
 }
 
-fn shows(metric: &Metric, labels: &[(&'static str, Word)]) -> bool {
-    let labels: Vec<(&str, &str)> = labels.iter().map(|(name, word)| (*name, &**word)).collect();
-    metric.shows(&labels)
+fn words<'a>(labels: &'a [(&'static str, Word)]) -> Vec<(&'a str, &'a str)> {
+    labels.iter().map(|(name, word)| (*name, &**word)).collect()
 }
 
 impl EncodeMetric for Counters {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
-        for (labels, value) in self.shown() {
+        for (labels, count) in self.0.shown() {
+            let value = count.get();
             if labels.is_empty() {
                 counter(self.0.metric.unit, value, &mut encoder)?;
             } else {
@@ -242,14 +248,16 @@ impl EncodeMetric for Gauges {
 
 fn counter(unit: Unit, value: u64, to: &mut MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
     match unit {
-        Unit::Seconds => to.encode_counter::<NoLabelSet, f64, f64>(&(value as f64 / NANOS), None),
+        Unit::Seconds | Unit::Ratio => {
+            to.encode_counter::<NoLabelSet, f64, f64>(&(value as f64 / NANOS), None)
+        }
         Unit::One | Unit::Bytes => to.encode_counter::<NoLabelSet, u64, f64>(&value, None),
     }
 }
 
 fn gauge(unit: Unit, value: i64, to: &mut MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
     match unit {
-        Unit::Seconds => to.encode_gauge(&(value as f64 / NANOS)),
+        Unit::Seconds | Unit::Ratio => to.encode_gauge(&(value as f64 / NANOS)),
         Unit::One | Unit::Bytes => to.encode_gauge(&value),
     }
 }

@@ -17,8 +17,20 @@ pub struct Metric {
     /// never happen. Those that these words select are there from the start, at 0: an alert on one that
     /// comes into being with its first count does not see that count grow.
     pub sparse: Option<Selection>,
+    /// Whether series that are not there from the start are left out of a scrape that has no room for
+    /// all.
+    pub yields: Option<Yields>,
     /// What CloudWatch is told of it; nothing is there that nobody looks at, as each costs money.
     pub cloudwatch: &'static [Published],
+}
+
+/// Which series are left out of a scrape that has no room for all, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Yields {
+    /// The higher, the sooner.
+    pub rank: u8,
+    /// These never are.
+    pub but: Selection,
 }
 
 /// What a value does.
@@ -57,6 +69,8 @@ pub enum Unit {
     Seconds,
     /// Bytes.
     Bytes,
+    /// A part of a whole, 0–1.
+    Ratio,
 }
 
 impl Unit {
@@ -64,7 +78,7 @@ impl Unit {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::One => "1",
+            Self::One | Self::Ratio => "1",
             Self::Seconds => "s",
             Self::Bytes => "By",
         }
@@ -116,6 +130,11 @@ pub fn selects(words: Selection, labels: &[(&str, &str)]) -> bool {
         of_it.into_iter().any(|word| words.contains(word))
     };
     words.iter().all(|(name, _)| has(name))
+}
+
+/// The same for exceptions: without any words, none is selected.
+fn chosen(words: Selection, labels: &[(&str, &str)]) -> bool {
+    !words.is_empty() && selects(words, labels)
 }
 
 impl Published {
@@ -185,6 +204,7 @@ impl Metric {
             labels: &[],
             help,
             sparse: None,
+            yields: None,
             cloudwatch: &[],
         }
     }
@@ -202,11 +222,27 @@ impl Metric {
         Self { sparse, ..self }
     }
 
-    /// Whether a series is shown before its first count.
+    /// Left out where there is no room for all, but for those that are selected; a higher rank sooner.
+    #[must_use]
+    pub const fn yielding_but(self, rank: u8, but: Selection) -> Self {
+        let yields = Some(Yields { rank, but });
+        Self { yields, ..self }
+    }
+
+    /// Whether a series may be left out of a scrape that has no room for all.
+    #[must_use]
+    pub fn may_be_left_out(&self, labels: &[(&str, &str)]) -> bool {
+        !self.shows(labels)
+            && self
+                .yields
+                .is_some_and(|yields| !chosen(yields.but, labels))
+    }
+
+    /// Whether a series is shown before its first count; of a histogram none is.
     #[must_use]
     pub fn shows(&self, labels: &[(&str, &str)]) -> bool {
-        self.sparse
-            .is_none_or(|always| !always.is_empty() && selects(always, labels))
+        !matches!(self.kind, Kind::Histogram(_))
+            && self.sparse.is_none_or(|always| chosen(always, labels))
     }
 
     /// CloudWatch is told this of it.
@@ -222,7 +258,7 @@ impl Metric {
         let name = name.strip_suffix("_total").unwrap_or(name);
         let name = name.strip_suffix("_info").unwrap_or(name);
         match self.unit {
-            Unit::One => name,
+            Unit::One | Unit::Ratio => name,
             Unit::Seconds => name.strip_suffix("_seconds").unwrap_or(name),
             Unit::Bytes => name.strip_suffix("_bytes").unwrap_or(name),
         }
@@ -251,6 +287,8 @@ const fn unit_of(name: &[u8]) -> Unit {
         Unit::Seconds
     } else if ends_with(name, b"_bytes") || ends_with(name, b"_bytes_total") {
         Unit::Bytes
+    } else if ends_with(name, b"_ratio") {
+        Unit::Ratio
     } else {
         Unit::One
     }

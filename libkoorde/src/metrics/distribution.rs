@@ -55,7 +55,7 @@ impl Distribution {
         let scale = match metric.unit {
             // In nanoseconds a sum of ages has no room: 200,000 hits on what is a day old.
             Unit::Seconds if is_coarse => 1e-3,
-            Unit::Seconds => 1e-9,
+            Unit::Seconds | Unit::Ratio => 1e-9,
             Unit::One | Unit::Bytes => 1.0,
         };
         let zeros = |n: usize| (0..n).map(|_| AtomicU64::new(0));
@@ -145,7 +145,7 @@ pub(super) fn middle(bin: usize) -> f64 {
 #[derive(Clone, Debug)]
 pub struct Distributions {
     metric: &'static Metric,
-    table: Arc<Table<OnceLock<Distribution>>>,
+    pub(super) table: Arc<Table<OnceLock<Distribution>>>,
 }
 
 impl Distributions {
@@ -173,6 +173,12 @@ impl Distributions {
         self.at(0).took(duration);
     }
 
+    /// Those of a scrape.
+    fn shown(&self) -> impl Iterator<Item = (&[(&'static str, Word)], &Distribution)> {
+        let shown = self.table.shown();
+        shown.filter_map(|(labels, one)| Some((labels, one.get()?)))
+    }
+
     /// Each in which something may have been recorded, with its labels.
     pub fn each(&self) -> impl Iterator<Item = (&[(&'static str, Word)], &Distribution)> {
         let each = self.table.each();
@@ -185,7 +191,7 @@ impl EncodeMetric for Distributions {
         let Kind::Histogram(bounds) = self.metric.kind else {
             return Ok(());
         };
-        for (labels, one) in self.each() {
+        for (labels, one) in self.shown() {
             let bounds = bounds.iter().copied().chain([f64::INFINITY]);
             let buckets: Vec<(f64, u64)> = bounds.zip(one.buckets()).collect();
             // Of the same moment as the buckets: +Inf and the count must agree.
@@ -206,7 +212,7 @@ impl EncodeMetric for Distributions {
     }
 
     fn is_empty(&self) -> bool {
-        self.each().next().is_none()
+        self.shown().next().is_none()
     }
 }
 
@@ -237,9 +243,7 @@ mod tests {
         for value in [0, 1, 1, 12, 13, 99] {
             hops.at(0).record(value);
         }
-        let mut text = String::new();
-        let written = prometheus_client::encoding::text::encode(&mut text, book.registry());
-        written.expect("a string takes everything");
+        let text = book.open_metrics();
         for line in [
             "koorde_ring_lookup_hops_sum 126.0\n",
             "koorde_ring_lookup_hops_count 6\n",

@@ -197,7 +197,7 @@ pub fn percentile(bins: &Bins, unit: Unit, part: f64) -> Option<f64> {
         (seen >= rank).then_some(*bin)
     })?;
     let scale = match unit {
-        Unit::Seconds => 1e-9,
+        Unit::Seconds | Unit::Ratio => 1e-9,
         Unit::One | Unit::Bytes => 1.0,
     };
     Some(middle(bin as usize) * scale)

@@ -1,8 +1,14 @@
 //! A value for each combination of a metric's words, found by the words or by its place.
 
-use std::borrow::Cow;
+use std::{
+    borrow::Cow,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
-use super::describe::{MAX_UPSTREAMS, Metric, Words};
+use super::{
+    describe::{MAX_UPSTREAMS, Metric, Words},
+    room::Room,
+};
 
 /// A word of a label.
 pub type Word = Cow<'static, str>;
@@ -17,6 +23,26 @@ pub(super) struct Table<T> {
     words: Vec<Vec<Word>>,
     labels: Vec<Vec<(&'static str, Word)>>,
     values: Vec<T>,
+    places: Vec<Place>,
+}
+
+/// Whether a series is in a scrape.
+#[derive(Debug)]
+struct Place {
+    when: When,
+    /// In the next one.
+    shown: AtomicBool,
+}
+
+/// When a series is in a scrape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum When {
+    /// From the start, whatever is counted.
+    Always,
+    /// From its first count on.
+    Counted,
+    /// From then on, if there is room beside all others.
+    Room,
 }
 
 impl<T: Default> Table<T> {
@@ -39,9 +65,20 @@ impl<T: Default> Table<T> {
             labels = labels.iter().flat_map(with).collect();
         }
         let values = labels.iter().map(|_| T::default()).collect();
+        let places = labels.iter().map(|labels| {
+            let labels: Vec<(&str, &str)> = labels.iter().map(|(name, w)| (*name, &**w)).collect();
+            let when = match (metric.shows(&labels), metric.may_be_left_out(&labels)) {
+                (true, _) => When::Always,
+                (false, false) => When::Counted,
+                (false, true) => When::Room,
+            };
+            let shown = AtomicBool::new(when == When::Always);
+            Place { when, shown }
+        });
         Self {
             metric,
             words,
+            places: places.collect(),
             labels,
             values,
         }
@@ -71,6 +108,42 @@ impl<T> Table<T> {
     pub(super) fn each(&self) -> impl Iterator<Item = (&[(&'static str, Word)], &T)> {
         let labels = self.labels.iter().map(Vec::as_slice);
         labels.zip(&self.values)
+    }
+
+    /// Those of a scrape.
+    pub(super) fn shown(&self) -> impl Iterator<Item = (&[(&'static str, Word)], &T)> {
+        let places = self.each().zip(&self.places);
+        places.filter_map(|(one, place)| place.shown.load(Relaxed).then_some(one))
+    }
+
+    /// What those take that are always shown, and the lines that say what the metric is.
+    pub(super) fn always(&self) -> Room {
+        let mut all = Room::of_head(self.metric);
+        for (labels, place) in self.labels.iter().zip(&self.places) {
+            if place.when == When::Always {
+                all = all.with(Room::of_series(self.metric, labels));
+            }
+        }
+        all
+    }
+
+    /// Shows of those of one kind the ones that have something to tell, in their order, while there is
+    /// room; how many series find none.
+    pub(super) fn fit(&self, when: When, tells: impl Fn(&T) -> bool, room: &mut Room) -> usize {
+        let mut left_out = 0;
+        for ((labels, value), place) in self.each().zip(&self.places) {
+            if place.when != when {
+                continue;
+            }
+            let mut shown = tells(value);
+            if shown {
+                let lines = Room::of_series(self.metric, labels);
+                shown = left_out == 0 && room.take(lines);
+                left_out += if shown { 0 } else { lines.series };
+            }
+            place.shown.store(shown, Relaxed);
+        }
+        left_out
     }
 }
 

@@ -101,6 +101,9 @@ impl Inner {
             members: self.view.load().members().len() as u64,
             hot_copies: self.hot.len(),
         };
+        let (hottest, requests) = self.popular.top(1);
+        let hottest = hottest.first().map_or(0, |key| key.count);
+        metrics.hot_share.at(0).set_part(hottest, requests);
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.stored_responses.set(gauge(stats.stored_responses));
         metrics.stored_bytes.set(gauge(stats.stored_bytes));

@@ -252,7 +252,7 @@ impl Inner {
                 .await
             {
                 Some(found) => found.owners,
-                None => return (Vec::new(), Some("owner-not-found")),
+                None => return (Vec::new(), Some(self.not_found())),
             }
         };
         let me = view.me().id;

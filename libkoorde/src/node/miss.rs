@@ -9,6 +9,7 @@ use http::{HeaderMap, Method};
 
 use super::{FetchError, Request, answer::Head, routes::Route};
 use crate::{
+    metrics::catalogue::UNREACHABLE,
     outcome::CacheResult,
     policy::{CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, reuse},
     ring::protocol::Member,
@@ -50,7 +51,7 @@ impl Miss {
     /// No owner could be reached: from here on the key counts as ours.
     pub(crate) fn fall_back(&mut self) {
         self.owners.clear();
-        self.detail = Some("owner-unreachable");
+        self.detail = Some(UNREACHABLE);
     }
 
     /// Whether what a fill ended in leaves each who waited to fetch for itself. A response that nobody may

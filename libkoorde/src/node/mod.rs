@@ -403,6 +403,13 @@ impl Node {
         self.inner.probed_ring_report().await
     }
 
+    /// Counts a URL that a client asked for and that is no target, where its scheme is the reason.
+    pub fn note_no_target(&self, why: &policy::TargetError) {
+        if matches!(why, policy::TargetError::Scheme(_)) {
+            count(&self.inner.metrics.origin_denied, "scheme");
+        }
+    }
+
     /// What this node has counted.
     #[must_use]
     pub fn stats(&self) -> Stats {

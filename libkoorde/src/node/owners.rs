@@ -7,6 +7,7 @@ use koorde_proto::peer::v1::{FetchRequest, Mode};
 use tracing::{Instrument, debug, field::Empty, info_span};
 
 use super::{
+    Inner,
     answer::Head,
     clock,
     fill::Fill,
@@ -19,6 +20,10 @@ use super::{
 };
 use crate::{
     error::FetchError,
+    metrics::{
+        catalogue::{NOT_FOUND, UNREACHABLE},
+        count,
+    },
     outcome::{CacheResult, Tier},
     policy::{
         Carried, Selecting, StoredHead,
@@ -35,6 +40,14 @@ const PEEK: Duration = Duration::from_secs(10);
 const TELL: Duration = Duration::from_secs(1);
 /// Previous owners that are asked, at most: one, and one in its place.
 const PREVIOUS: usize = 2;
+
+impl Inner {
+    /// This node stands in for a key's owners, as it does not find out who they are; the word for that.
+    pub(crate) fn not_found(&self) -> &'static str {
+        count(&self.metrics.fallbacks, NOT_FOUND);
+        NOT_FOUND
+    }
+}
 
 impl Fill {
     /// Asks the owners, best first. Where none can be reached, whoever waits is told so and comes
@@ -60,6 +73,7 @@ impl Fill {
                 }
             }
         }
+        count(&self.node.metrics.fallbacks, UNREACHABLE);
         self.relay().head(Err(Failure::OwnersUnreachable));
     }
 

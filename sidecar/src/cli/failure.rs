@@ -15,6 +15,9 @@ pub enum Failure {
     /// Whoever read our output has had enough (`koorde get … | head`). Nothing is wrong.
     #[error("the reader went away")]
     ReaderGone,
+    /// A signal ended it, by this number: exit code 128 and that, as shells have it.
+    #[error("ended by signal {0}")]
+    Signal(u8),
 }
 
 impl Failure {
@@ -25,6 +28,7 @@ impl Failure {
             Self::Work(_) => 1,
             Self::Usage(_) => 2,
             Self::ReaderGone => 0,
+            Self::Signal(number) => 128 | *number,
         }
     }
 
@@ -33,7 +37,7 @@ impl Failure {
     pub fn message(&self) -> Option<String> {
         match self {
             Self::Work(_) | Self::Usage(_) => Some(self.to_string()),
-            Self::ReaderGone => None,
+            Self::ReaderGone | Self::Signal(_) => None,
         }
     }
 

@@ -3,6 +3,9 @@
 use std::{
     env,
     io::{self, IsTerminal as _, Write as _},
+    panic,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
 };
 
 use clap::Args;
@@ -13,7 +16,8 @@ use crossterm::{
     style::{Attribute, Color, Print, ResetColor, SetAttribute, SetForegroundColor},
     terminal::{self, ClearType},
 };
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, future};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Endpoint, Failure, client::Client, events::Events, output};
 
@@ -41,7 +45,7 @@ pub struct TopArgs {
 }
 
 const EXAMPLES: &str = "\
-Keys: q, Esc or Ctrl-C ends it.
+Keys: q, Esc or Ctrl-C ends it. So do SIGTERM, SIGHUP, SIGINT and SIGQUIT, with 128 and the signal's number.
 
 Examples:
   koorde top
@@ -65,8 +69,10 @@ pub async fn run(args: TopArgs) -> Result<(), Failure> {
     if args.once || !io::stdout().is_terminal() {
         return once(&mut events).await;
     }
+    // Before the terminal is anything but the shell's.
+    let mut signals = Signals::listen().map_err(|error| broken(&error))?;
     let mut screen = Screen::open(has_colours())?;
-    screen.run(&mut events).await
+    screen.run(&mut events, &mut signals).await
 }
 
 async fn lines(events: &mut Events, once: bool) -> Result<(), Failure> {
@@ -122,19 +128,22 @@ fn broken(error: &io::Error) -> Failure {
 
 impl Screen {
     fn open(has_colours: bool) -> Result<Self, Failure> {
+        restore_before_panics();
         terminal::enable_raw_mode().map_err(|error| broken(&error))?;
+        IS_TAKEN.store(true, Relaxed);
         let screen = Self { has_colours };
         execute!(io::stdout(), terminal::EnterAlternateScreen, cursor::Hide)
             .map_err(|error| broken(&error))?;
         Ok(screen)
     }
 
-    async fn run(&mut self, events: &mut Events) -> Result<(), Failure> {
+    async fn run(&mut self, events: &mut Events, signals: &mut Signals) -> Result<(), Failure> {
         let mut keys = EventStream::new();
         let mut history = History::default();
         let mut snapshot = None;
         loop {
             tokio::select! {
+                signal = signals.next() => return Err(Failure::Signal(signal)),
                 next = events.next() => {
                     let next = next?;
                     history.add(&next);
@@ -197,9 +206,60 @@ impl Screen {
 
 impl Drop for Screen {
     fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Whether the terminal is to be given back.
+static IS_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Gives the terminal back, once: a second time would move the cursor into what was written since.
+fn restore() {
+    if IS_TAKEN.swap(false, Relaxed) {
         // A terminal that is gone needs no order.
         let _ = execute!(io::stdout(), cursor::Show, terminal::LeaveAlternateScreen);
         let _ = terminal::disable_raw_mode();
+    }
+}
+
+/// A panic of this thread gives the terminal back before it says anything: what is written to the other
+/// screen goes with it. One of another thread is a connection's, which the screen outlives and tells.
+fn restore_before_panics() {
+    let (before, screen) = (panic::take_hook(), thread::current().id());
+    panic::set_hook(Box::new(move |panic| {
+        if thread::current().id() == screen {
+            restore();
+        }
+        before(panic);
+    }));
+}
+
+/// The signals that ask a program to end. From when they are listened to they end nothing by themselves.
+struct Signals {
+    all: [(Signal, SignalKind); 4],
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let one = |kind| Ok::<_, io::Error>((signal(kind)?, kind));
+        let all = [
+            one(SignalKind::hangup())?,
+            one(SignalKind::interrupt())?,
+            one(SignalKind::quit())?,
+            one(SignalKind::terminate())?,
+        ];
+        Ok(Self { all })
+    }
+
+    /// The number of the next one.
+    async fn next(&mut self) -> u8 {
+        let all = self.all.iter_mut().map(|(signal, kind)| {
+            Box::pin(async {
+                signal.recv().await;
+                u8::try_from(kind.as_raw_value()).unwrap_or_default()
+            })
+        });
+        future::select_all(all).await.0
     }
 }
 
@@ -212,4 +272,37 @@ fn ends(event: &Event) -> bool {
             KeyCode::Char('c') => is_control,
             _ => false,
         }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Part of the next test, which gives it a terminal.
+    #[test]
+    #[should_panic(expected = "on purpose")]
+    fn it_panics_with_the_screen_open() {
+        let _screen = Screen::open(false);
+        panic!("on purpose");
+    }
+
+    #[test]
+    fn a_panic_gives_the_terminal_back_and_is_seen() {
+        let me = env::current_exe().expect("a test has a path");
+        let script = include_str!("../../tests/support/terminal.py");
+        let mut terminal = Command::new("python3");
+        terminal.args(["-c", script, "wait"]).arg(me);
+        terminal.args(["--exact", "--nocapture"]);
+        terminal.arg("cli::top::tests::it_panics_with_the_screen_open");
+        let told = terminal.output().expect("Python runs");
+        assert!(told.status.success(), "{told:?}");
+        let told: serde_json::Value = serde_json::from_slice(&told.stdout).expect("JSON");
+        assert_eq!(told["was_taken"], true, "{told}");
+        assert_eq!(told["is_given_back"], true, "{told}");
+        let after = told["after"].as_str().expect("text");
+        assert!(after.contains("on purpose"), "{told}");
+        assert!(after.contains("1 passed"), "{told}");
+    }
 }

@@ -5,7 +5,10 @@ use http::{
     request::Parts,
     uri::{Authority, Uri},
 };
-use libkoorde::{Gateway, Quoted, policy::Target};
+use libkoorde::{
+    Gateway, Quoted,
+    policy::{Target, TargetError},
+};
 
 use super::{
     ListenerName,
@@ -33,6 +36,8 @@ pub(super) enum Door {
     /// Nowhere: the request is wrong, and why. It came to that way; if to none, then it is the
     /// message that is wrong, and what follows it on the connection is not to be trusted.
     Bad(Option<Way>, String),
+    /// Nowhere: what came that way names a URL that can't be fetched, and why; a message of the same.
+    NoTarget(Way, TargetError, String),
     /// Nowhere: there is no such path.
     NoSuchPath,
 }
@@ -72,7 +77,7 @@ impl Door {
     pub(super) fn label(&self) -> &'static str {
         match self {
             Self::Tunnel(_) => "connect",
-            Self::Fetch(way, _) | Self::Bad(Some(way), _) => way.as_str(),
+            Self::Fetch(way, _) | Self::Bad(Some(way), _) | Self::NoTarget(way, ..) => way.as_str(),
             Self::BuiltIn(built_in) => built_in.path(),
             Self::LookAside => "look-aside",
             Self::Options => "options",
@@ -159,7 +164,10 @@ fn origin_form(uri: &Uri, asked: &str, host: Option<&str>, gateway: &Gateway) ->
 fn fetch(way: Way, url: &str) -> Door {
     match Target::parse(url) {
         Ok(target) => Door::Fetch(way, target),
-        Err(error) => Door::Bad(Some(way), format!("url {}: {error}", Quoted(url))),
+        Err(error) => {
+            let message = format!("url {}: {error}", Quoted(url));
+            Door::NoTarget(way, error, message)
+        }
     }
 }
 
@@ -219,7 +227,7 @@ mod tests {
             Door::LookAside => "look-aside".to_owned(),
             Door::Options => "options".to_owned(),
             Door::Trace => "trace".to_owned(),
-            Door::Bad(_, message) => format!("bad: {message}"),
+            Door::Bad(_, message) | Door::NoTarget(.., message) => format!("bad: {message}"),
             Door::NoSuchPath => "none".to_owned(),
         }
     }

@@ -152,6 +152,10 @@ impl Doors {
             Door::BuiltIn(built_in) => self.built_in(built_in, request, accept).await,
             Door::Options => options(state),
             Door::Trace => trace(&request, accept),
+            Door::NoTarget(_, why, message) => {
+                state.node.note_no_target(&why);
+                proxy::refused(&Failure::bad_request(message), accept, request.version())
+            }
             Door::Bad(way, message) => {
                 let failure = Failure::bad_request(message);
                 let mut answer = proxy::refused(&failure, accept, request.version());
@@ -310,12 +314,12 @@ fn metrics(state: &State, format: Result<Format, Failure>, accept: &Accept) -> A
         Err(failure) => return failure.answer(accept),
         Ok(Format::Json) => respond::json(StatusCode::OK, &json::metrics(state)),
         Ok(Format::OpenMetrics) => {
-            let body = prometheus::open_metrics(state.book.registry());
+            let body = state.book.open_metrics();
             let body = state.metrics.with_exemplars(body);
             respond::typed(StatusCode::OK, Format::OpenMetrics.content_type(), body)
         }
         Ok(Format::Text) => {
-            let body = prometheus::text(&prometheus::open_metrics(state.book.registry()));
+            let body = prometheus::text(&state.book.open_metrics());
             respond::typed(StatusCode::OK, Format::Text.content_type(), body)
         }
     };

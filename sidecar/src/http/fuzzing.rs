@@ -17,7 +17,7 @@ pub fn door(
     let label = door.label();
     match door {
         Door::Fetch(_, target) => (label, Some(target), None),
-        Door::Bad(_, message) => (label, None, Some(message)),
+        Door::Bad(_, message) | Door::NoTarget(.., message) => (label, None, Some(message)),
         _ => (label, None, None),
     }
 }

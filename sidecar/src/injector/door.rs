@@ -95,7 +95,7 @@ impl Door {
     ) -> Result<Answered, Infallible> {
         Ok(match request.uri().path() {
             "/metrics" | "/metrics/prometheus" => {
-                let metrics = prometheus::text(&prometheus::open_metrics(self.book.registry()));
+                let metrics = prometheus::text(&self.book.open_metrics());
                 let mut answer = Response::new(Full::from(metrics));
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 answer.headers_mut().insert(header::CONTENT_TYPE, kind);

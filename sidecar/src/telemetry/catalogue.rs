@@ -73,6 +73,19 @@ catalogue! {
         ("route", "reverse"),
         ("route", "other"),
     ])
+    // What is asked for on the client listener is what alerts and autoscalers look at.
+    .yielding_but(
+        4,
+        &[
+            ("listener", "http"),
+            ("route", "/cache"),
+            ("route", "path"),
+            ("route", "forward"),
+            ("route", "reverse"),
+            ("route", "look-aside"),
+            ("route", "other"),
+        ],
+    )
     // Of clients' requests: a probe that is told "not ready" is no error.
     .told(&[sum(
         "ServerErrors",
@@ -93,7 +106,8 @@ catalogue! {
         label("http_request_method", METHODS),
         label("http_response_status_code", STATUSES),
         label("http_route", DOORS),
-    ]);
+    ])
+    .yielding_but(4, &[]);
     REQUEST_SECONDS = Metric::histogram(
         "koorde_request_duration_seconds",
         "Requests to the cache, by any door, to the head of the response",
@@ -117,7 +131,8 @@ catalogue! {
         "Connections by how they ended; refused ones among them",
     )
     .by(&[LISTENER, label("reason", CLOSED)])
-    .sparse_but(&[]);
+    .sparse_but(&[])
+    .yielding_but(2, &[]);
     HTTP_TUNNELS = Metric::gauge("koorde_http_tunnels", "Tunnels open (CONNECT)");
     EXPORTS = Metric::counter(
         "koorde_telemetry_exports_total",

@@ -100,7 +100,7 @@ mod tests {
         let mut book = Book::default();
         let seconds = book.distributions(&REQUEST_SECONDS);
         let exemplars = Exemplars::default();
-        let text = || prometheus::open_metrics(book.registry());
+        let text = || book.open_metrics();
         for (result, millis, trace) in [
             (CacheResult::Hit, 3, 1),
             (CacheResult::Hit, 4, 0xabc),
@@ -134,7 +134,7 @@ mod tests {
         let mut book = Book::default();
         let seconds = book.distributions(&REQUEST_SECONDS);
         seconds.at(0).took(Duration::from_millis(1));
-        let text = prometheus::open_metrics(book.registry());
+        let text = book.open_metrics();
         assert_eq!(Exemplars::default().put_into(text.clone()), text);
     }
 }

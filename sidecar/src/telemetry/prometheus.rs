@@ -1,21 +1,8 @@
-//! The two text forms of everything counted.
+//! The older text form of everything counted.
 //!
-//! `prometheus-client` writes OpenMetrics; the older form differs in a few ways that matter: a
+//! The book writes OpenMetrics ([`open_metrics`](libkoorde::metrics::Book::open_metrics)); the older form differs in a few ways that matter: a
 //! counter's family is named with its `_total`, and there are no `# UNIT`, no `# EOF`, no exemplars,
 //! no `info`.
-
-use prometheus_client::{encoding::text::encode, registry::Registry};
-
-/// OpenMetrics 1.0.0.
-///
-/// # Panics
-/// Never: writing to a string does not fail.
-#[must_use]
-pub fn open_metrics(registry: &Registry) -> String {
-    let mut text = String::with_capacity(16 << 10);
-    encode(&mut text, registry).expect("writing to a string does not fail");
-    text
-}
 
 /// Prometheus text 0.0.4, from OpenMetrics.
 #[must_use]
@@ -89,8 +76,9 @@ fn without_exemplar(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use prometheus_client::{
+        encoding::text::encode,
         metrics::{counter::Counter, histogram::Histogram, info::Info},
-        registry::Unit,
+        registry::{Registry, Unit},
     };
 
     use super::*;
@@ -105,7 +93,8 @@ mod tests {
         histogram.observe(0.05);
         registry.register_with_unit("koorde_wait", "Wait", Unit::Seconds, histogram);
         registry.register("koorde_build", "Build", Info::new([("version", "1")]));
-        let open = open_metrics(&registry);
+        let mut open = String::new();
+        encode(&mut open, &registry).expect("a string takes everything");
         assert!(
             open.contains("# TYPE koorde_hits counter\n") && open.ends_with("# EOF\n"),
             "{open}"

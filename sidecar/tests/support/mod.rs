@@ -148,7 +148,7 @@ impl Client {
 }
 
 /// An origin that answers with the path and query it was asked for, fresh for a minute.
-/// `/slow` waits for [`Origin::go`].
+/// `/slow` waits for [`Origin::go`], `/status/404` is answered with that status.
 pub struct Origin {
     pub address: SocketAddr,
     pub go: Arc<Semaphore>,
@@ -181,7 +181,9 @@ impl Origin {
                         if what.starts_with("/slow") {
                             go.acquire().await.expect("it is never closed").forget();
                         }
+                        let status = what.strip_prefix("/status/").map_or("200", |status| status);
                         let response = Response::builder()
+                            .status(status)
                             .header(header::CACHE_CONTROL, "max-age=60")
                             .body(Full::new(Bytes::from(what)));
                         Ok::<_, Infallible>(response.expect("a well-formed response"))

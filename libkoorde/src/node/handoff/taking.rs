@@ -67,8 +67,12 @@ impl Inner {
                 return Ok(reply);
             }
             let is_known = departed.is_some() || !self.purges.is_marked(&response.key);
-            if let Some(body) = body.filter(|_| is_known) {
-                self.store_handed_over(response, &body, on_its_way, born);
+            let is_stored = match body.filter(|_| is_known) {
+                Some(body) => self.store_handed_over(response, &body, on_its_way, born),
+                None => false,
+            };
+            if !is_stored {
+                self.metrics.handed_over_refused.inc();
             }
             reply.taken += 1;
         }
@@ -104,20 +108,21 @@ impl Inner {
         Ok(is_kept.then_some(chunks))
     }
 
+    /// Whether it is kept.
     fn store_handed_over(
         &self,
         response: HandedOver,
         body: &[Bytes],
         on_its_way: Duration,
         born: u64,
-    ) {
+    ) -> bool {
         let HandedOver { key, length, .. } = response;
         let now = clock::now().instant;
         let view = self.view.load();
         let owners = view.owners(self.hasher.key_id(key.as_bytes()), OWNERS);
         let is_ours = owners.iter().any(|owner| owner.id == view.me().id) && !self.is_own(&key);
         let Some(names) = vary::names(&response.fields).filter(|_| is_ours) else {
-            return;
+            return false;
         };
         let route = self.routes.find(&key.target());
         let carried = Carried {
@@ -134,15 +139,17 @@ impl Inner {
         );
         let is_sound = head.part.is_none_or(|part| part.length() == length);
         if head.refused().is_some() || !head.is_fresh(now) || !is_sound {
-            return;
+            return false;
         }
         self.memo.learn_vary(&key, head.selecting.names());
         let stored = Arc::new(Stored::compact(head, body, born));
-        if self.store.put(&key, stored, &route.policy) == Ok(true) {
+        let is_stored = self.store.put(&key, stored, &route.policy) == Ok(true);
+        if is_stored {
             self.metrics.stores.inc();
             count(&self.metrics.handed_over, "received");
             count_by(&self.metrics.handed_over_bytes, "received", length);
         }
+        is_stored
     }
 }
 

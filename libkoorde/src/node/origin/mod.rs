@@ -18,6 +18,7 @@ use super::{
 use crate::{
     config::{Config, OriginConfig},
     error::{FetchError, StartError},
+    metrics::count,
     metrics::{Level, Metrics, OTHER},
     policy::{Exchange, Target},
 };
@@ -156,7 +157,8 @@ impl Origin {
             is_own,
         } = outgoing;
         let is_safe = matches!(*method, Method::GET | Method::HEAD);
-        let may_follow = is_safe && body.is_end_stream();
+        let most = usize::from(self.config.max_redirects);
+        let follows = most > 0 && is_safe && body.is_end_stream();
         let mut body = Unsent::new(body);
         let mut hop = Hop {
             method,
@@ -172,9 +174,9 @@ impl Origin {
         loop {
             let sent = std::mem::replace(&mut body, Unsent::new(no_body()));
             let mut answer = self.send_once(&hop, sent).await?;
-            let may_follow = may_follow && redirects.len() < usize::from(self.config.max_redirects);
-            match redirect(&hop.target, &answer.head).filter(|_| may_follow) {
-                Some(to) => {
+            let leads = follows.then(|| redirect(&hop.target, &answer.head));
+            match leads.flatten() {
+                Some(Ok(to)) if redirects.len() < most => {
                     if !to.same_origin(&hop.target) {
                         // Meant for the origin that the client named, and for no other.
                         hop.fields.remove(header::AUTHORIZATION);
@@ -187,7 +189,10 @@ impl Origin {
                     redirects.push((answer.head, answer.exchange));
                     hop.target = to;
                 }
-                None => {
+                refused_or_none => {
+                    if refused_or_none.is_some() {
+                        count(&self.metrics.origin_denied, "redirect");
+                    }
                     answer.redirects = redirects;
                     return Ok(answer);
                 }
@@ -286,16 +291,20 @@ fn status_class(status: http::StatusCode) -> &'static str {
     }
 }
 
-/// Where a redirect leads, if it is one that a cache may follow for its client: with a Location
-/// that is a target, and not from TLS to plain text.
-fn redirect(from: &Target, head: &http::response::Parts) -> Option<Target> {
+/// A redirect that a cache may not follow for its client.
+struct NotFollowed;
+
+/// Where a redirect leads, if it is one. A cache may follow it for its client if its Location is a
+/// target, and not from TLS to plain text.
+fn redirect(from: &Target, head: &http::response::Parts) -> Option<Result<Target, NotFollowed>> {
     // 300 is a choice for people, 304 an answer, 305 and 306 are history (RFC 9110 §15.4).
     if !matches!(head.status.as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }
-    let location = head.headers.get(header::LOCATION)?.to_str().ok()?;
-    let next = from.join(location).ok()?;
-    (from.scheme() == "http" || next.scheme() == "https").then_some(next)
+    let location = head.headers.get(header::LOCATION)?;
+    let next = location.to_str().ok().and_then(|to| from.join(to).ok());
+    let next = next.filter(|next| from.scheme() == "http" || next.scheme() == "https");
+    Some(next.ok_or(NotFollowed))
 }
 
 /// An error with its causes, each once.

@@ -39,6 +39,7 @@ impl Datum {
             Unit::One => "Count",
             Unit::Seconds => "Seconds",
             Unit::Bytes => "Bytes",
+            Unit::Ratio => "None",
         }
     }
 
@@ -176,10 +177,10 @@ fn takes(published: &Published, labels: &[(&'static str, libkoorde::metrics::Wor
     published.takes(&labels)
 }
 
-/// Seconds are kept as nanoseconds.
+/// Seconds are kept as nanoseconds, ratios as billionths.
 fn scaled(metric: &Metric, value: u64) -> f64 {
     match metric.unit {
-        Unit::Seconds => value as f64 / 1e9,
+        Unit::Seconds | Unit::Ratio => value as f64 / 1e9,
         Unit::One | Unit::Bytes => value as f64,
     }
 }

@@ -79,7 +79,7 @@ struct Period {
 impl Period {
     /// None if nothing was counted that is not shown before.
     fn sum(self, metric: &Metric, counters: &Counters) -> Option<Data> {
-        let points = counters.shown().map(|(labels, count)| {
+        let points = counters.told().map(|(labels, count)| {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.point(labels, number(metric, count))
         });
@@ -145,10 +145,10 @@ impl Period {
     }
 }
 
-/// Seconds are kept as nanoseconds.
+/// Seconds are kept as nanoseconds, ratios as billionths.
 fn number(metric: &Metric, value: i64) -> Value {
     match metric.unit {
-        Unit::Seconds => Value::AsDouble(value as f64 / 1e9),
+        Unit::Seconds | Unit::Ratio => Value::AsDouble(value as f64 / 1e9),
         Unit::One | Unit::Bytes => Value::AsInt(value),
     }
 }
