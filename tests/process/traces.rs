@@ -10,7 +10,10 @@ use koorde_tests::{
     origin::{Origin, response},
     process::{Process, client},
 };
-use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
+use opentelemetry_proto::tonic::{
+    common::v1::any_value::Value,
+    trace::v1::{Span, span::SpanKind},
+};
 use tokio::sync::watch;
 
 use super::{
@@ -103,6 +106,7 @@ async fn one_trace_spans_client_asked_node_owner_and_origin_by_either_protocol()
             assert_eq!((span.name.as_str(), of.as_str()), (name, node));
             assert_eq!(span.kind, kind as i32, "{name}");
             assert!(span.links.is_empty(), "nobody waited for another");
+            has_numbers(span);
             last = span.parent_span_id.clone();
             next = spans.iter().find(|(_, span)| span.span_id == last);
         }
@@ -307,6 +311,17 @@ async fn a_log_line_names_its_trace_and_no_query() {
         attributes.contains(&("error.type".to_owned(), "broken".to_owned())),
         "{attributes:?}"
     );
+}
+
+/// What the conventions have as a number is none in words.
+fn has_numbers(span: &Span) {
+    let numbers = ["http.response.status_code", "server.port"];
+    for attribute in &span.attributes {
+        let value = attribute.value.as_ref().and_then(|any| any.value.as_ref());
+        let is_number = matches!(value, Some(Value::IntValue(_)));
+        let is_to_be = numbers.contains(&attribute.key.as_str());
+        assert!(is_number || !is_to_be, "{attribute:?}");
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -114,7 +114,7 @@ fn exporter(
         }
         Way::Http(http) => {
             let client = Client {
-                http: http.clone(),
+                http: Arc::clone(http),
                 why: why.clone(),
             };
             let builder = builder.with_http().with_http_client(client);
@@ -150,7 +150,7 @@ impl SpanExporter for Exporter {
 /// Our client of HTTP, as `opentelemetry-otlp` wants it.
 #[derive(Debug)]
 struct Client {
-    http: Http,
+    http: Arc<Http>,
     why: Why,
 }
 

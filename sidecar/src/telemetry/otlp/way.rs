@@ -1,6 +1,6 @@
 //! The way to the collector, which traces and metrics share.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header};
@@ -26,7 +26,7 @@ pub(super) enum Way {
     /// gRPC, and the fields of each call.
     Grpc(Channel, MetadataMap),
     /// HTTP/1.1.
-    Http(Http),
+    Http(Arc<Http>),
 }
 
 impl Way {
@@ -51,7 +51,7 @@ impl Way {
             OtlpProtocol::Http => {
                 let connector = https.enable_http1().wrap_connector(tcp);
                 let client = HyperClient::new(connector, bound, None);
-                Self::Http(Http::new(client, &endpoint, fields))
+                Self::Http(Http::new(client, &endpoint, fields).into())
             }
         })
     }
@@ -68,7 +68,7 @@ fn channel(endpoint: Uri, connector: HttpsConnector<Tcp>) -> Channel {
 }
 
 /// Sends messages over HTTP/1.1, each with the same fields.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Http {
     client: HyperClient<HttpsConnector<Tcp>>,
     base: String,
