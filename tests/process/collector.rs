@@ -30,7 +30,9 @@ pub(crate) const PROTOCOLS: [&str; 2] = ["grpc", "http/protobuf"];
 /// What has come.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Received {
-    /// Exports of spans.
+    /// So many exports of spans are still sent back: the collector is busy.
+    pub(crate) busy: usize,
+    /// Exports of spans that were taken.
     pub(crate) trace_exports: usize,
     /// Each span, and the node that it is of.
     pub(crate) spans: Vec<(String, Span)>,
@@ -107,6 +109,12 @@ impl Collector {
         self.received.lock().expect("no test panics in here")
     }
 
+    /// Sends the next `exports` of spans back.
+    pub(crate) fn is_busy(&self, exports: usize) {
+        let mut received = self.received.lock().expect("no test panics in here");
+        received.busy = exports;
+    }
+
     /// Waits until what has come is as wanted.
     pub(crate) async fn until(&self, wanted: impl Fn(&Received) -> bool) {
         let mut exports = self.exports.clone();
@@ -128,7 +136,12 @@ async fn take(request: Request<Incoming>, kept: &Mutex<Received>) -> Answer {
     let message = if is_grpc { body.slice(5..) } else { body };
     let mut kept = kept.lock().expect("no test panics in here");
     kept.fields.push(head.headers);
-    match head.uri.path() {
+    let path = head.uri.path();
+    if kept.busy > 0 && path.to_lowercase().contains("trace") {
+        kept.busy -= 1;
+        return busy(is_grpc);
+    }
+    match path {
         "/opentelemetry.proto.collector.trace.v1.TraceService/Export" if is_grpc => {
             kept.spans(&message);
         }
@@ -140,6 +153,20 @@ async fn take(request: Request<Incoming>, kept: &Mutex<Received>) -> Answer {
         other => panic!("{other} is no path of OTLP"),
     }
     answer(is_grpc)
+}
+
+/// "Come again" (<https://opentelemetry.io/docs/specs/otlp/#failures>).
+fn busy(is_grpc: bool) -> Answer {
+    let mut response = Response::new(Full::default().boxed());
+    if is_grpc {
+        let unavailable = HeaderValue::from_static("14");
+        response.headers_mut().insert("grpc-status", unavailable);
+        let grpc = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert("content-type", grpc);
+    } else {
+        *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    }
+    response
 }
 
 fn answer(is_grpc: bool) -> Answer {

@@ -10,7 +10,10 @@ use koorde_tests::{
     origin::{Origin, response},
     process::{Process, client},
 };
-use opentelemetry_proto::tonic::trace::v1::{Span, span::SpanKind};
+use opentelemetry_proto::tonic::{
+    common::v1::any_value::Value,
+    trace::v1::{Span, span::SpanKind},
+};
 use tokio::sync::watch;
 
 use super::{
@@ -103,6 +106,7 @@ async fn one_trace_spans_client_asked_node_owner_and_origin_by_either_protocol()
             assert_eq!((span.name.as_str(), of.as_str()), (name, node));
             assert_eq!(span.kind, kind as i32, "{name}");
             assert!(span.links.is_empty(), "nobody waited for another");
+            has_numbers(span);
             last = span.parent_span_id.clone();
             next = spans.iter().find(|(_, span)| span.span_id == last);
         }
@@ -230,6 +234,40 @@ async fn a_trace_that_the_client_does_not_keep_costs_no_span_and_no_export() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn spans_that_a_busy_collector_sends_back_come_again_with_the_fields_of_the_settings() {
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    for protocol in PROTOCOLS {
+        let collector = Collector::start().await;
+        collector.is_busy(2);
+        let mut args = collector.flags(protocol);
+        // The value is `a%2Cb`: decoded once, and not twice.
+        args.extend(["--telemetry.otlp_headers", "api-key=a%252Cb"].map(str::to_owned));
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let mut nodes = Process::ring(1, &args).await;
+        let url = nodes[0].url(&origin.url(&format!("/{protocol}")));
+        traced(&url, TRACE, "01").await;
+        end(&mut nodes).await;
+
+        let received = collector.received().clone();
+        assert_eq!((received.busy, received.trace_exports), (0, 1));
+        let spans = received.spans.iter();
+        let of_trace = spans.filter(|(_, span)| hex(&span.trace_id) == TRACE);
+        assert_eq!(of_trace.count(), 3, "{:#?}", received.spans);
+        for fields in &received.fields {
+            assert_eq!(fields["api-key"], "a%2Cb", "{fields:?}");
+            let agent = fields["user-agent"].to_str().expect("text");
+            assert!(agent.starts_with("koorde/"), "{agent}");
+            for of_the_environment in ["environment", "content-encoding", "grpc-encoding"] {
+                assert!(!fields.contains_key(of_the_environment), "{fields:?}");
+            }
+        }
+        let lines = nodes[0].logged().await;
+        let is_told = |line: &serde_json::Value| line["msg"] == "The collector cannot be told.";
+        assert!(!lines.iter().any(is_told), "{lines:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_log_line_names_its_trace_and_no_query() {
     let collector = Collector::start().await;
     let mut args = collector.flags("http/protobuf");
@@ -273,6 +311,17 @@ async fn a_log_line_names_its_trace_and_no_query() {
         attributes.contains(&("error.type".to_owned(), "broken".to_owned())),
         "{attributes:?}"
     );
+}
+
+/// What the conventions have as a number is none in words.
+fn has_numbers(span: &Span) {
+    let numbers = ["http.response.status_code", "server.port"];
+    for attribute in &span.attributes {
+        let value = attribute.value.as_ref().and_then(|any| any.value.as_ref());
+        let is_number = matches!(value, Some(Value::IntValue(_)));
+        let is_to_be = numbers.contains(&attribute.key.as_str());
+        assert!(is_number || !is_to_be, "{attribute:?}");
+    }
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -101,6 +101,12 @@ impl Process {
         }
         command
             .args(flags)
+            // Who is told what is in `telemetry`, and nowhere else.
+            .envs([
+                ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:9"),
+                ("OTEL_EXPORTER_OTLP_HEADERS", "environment=yes"),
+                ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
+            ])
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let mut child = command.spawn().expect("koorde starts");

@@ -121,7 +121,7 @@ impl Handle {
         let found = time::timeout(timeout * 2, found).instrument(span.clone());
         let found = found.await.ok().and_then(Result::ok);
         match &found {
-            Some(found) => _ = span.record("koorde.lookup.hops", found.hops),
+            Some(found) => _ = span.record("koorde.lookup.hops", i64::from(found.hops)),
             None => spans::failed(&span, "timeout"),
         }
         found

@@ -39,10 +39,6 @@ impl Near {
 }
 
 /// What is known of a client's request before anybody is asked.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a hit is not to cost an allocation for it"
-)]
 #[derive(Debug)]
 pub(super) enum AtHand {
     Fresh(Near),

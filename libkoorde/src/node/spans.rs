@@ -1,7 +1,8 @@
 //! The spans of a fill and of what it asks for, in the words of OpenTelemetry's semantic conventions
 //! where those have any.
 //!
-//! Nobody's query string is in them: queries carry secrets.
+//! Nobody's query string is in them: queries carry secrets. Numbers are recorded as `i64`: of all others
+//! `tracing-opentelemetry` makes text.
 
 use std::{
     fmt,
@@ -66,7 +67,7 @@ pub(crate) fn origin(method: &Method, target: &Target) -> Span {
         http.request.method = method.as_str(),
         http.response.status_code = Empty,
         server.address = target.host(),
-        server.port = target.port(),
+        server.port = i64::from(target.port()),
         url.full = %Plain(target),
         error.type = Empty,
     )
@@ -77,7 +78,7 @@ pub(crate) fn answered(span: &Span, answer: &Result<Answer, FetchError>) {
     let status = answer.as_ref().map(|answer| answer.head.status);
     match status {
         Ok(status) => {
-            span.record("http.response.status_code", status.as_u16());
+            span.record("http.response.status_code", i64::from(status.as_u16()));
             if status.is_client_error() || status.is_server_error() {
                 failed(span, status.as_str());
             }

@@ -1,11 +1,12 @@
 //! Traces and metrics for a collector of OpenTelemetry, and W3C trace context through the process.
 //!
-//! Decide, pure: [`message`] (metrics as a message). Do: `sender` (gRPC or HTTP), `spans` (a queue and a
-//! thread of the SDK), `reader` (one task that looks at the counters). [`context`] is between our spans
+//! Decide, pure: [`message`] (metrics as a message). Do: `way` (gRPC or HTTP), `spans` (a queue and
+//! a thread of the SDK, `opentelemetry-otlp`), `reader` (one task that looks at the counters) and `sender` (of
+//! metrics). [`context`] is between our spans
 //! and the fields of requests. A collector that is slow or gone delays neither start, readiness nor
 //! any request.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use libkoorde::metrics::Counters;
 use opentelemetry::KeyValue;
@@ -19,17 +20,18 @@ pub mod message;
 mod reader;
 mod sender;
 mod spans;
+mod way;
 
 pub use reader::{Reader, Told};
 pub(super) use spans::layer;
 
 use exports::Exports;
-use sender::Sender;
+use way::Way;
 
 /// The collector, and what is sent to it.
 #[derive(Clone)]
 pub struct Collector {
-    sender: Arc<Sender>,
+    way: Way,
     exports: Exports,
     resource: Resource,
     settings: TelemetrySettings,
@@ -46,11 +48,11 @@ impl fmt::Debug for Collector {
 
 impl Collector {
     /// The one that the settings name, if they do; what becomes of exports is counted in `outcomes`.
-    /// It is not called yet.
+    /// It is not called yet. Must be called within a Tokio runtime.
     #[must_use]
     pub fn new(settings: &TelemetrySettings, node: &str, outcomes: &Counters) -> Option<Self> {
         Some(Self {
-            sender: Arc::new(Sender::new(settings)?),
+            way: Way::new(settings)?,
             exports: Exports::new(outcomes.clone()),
             resource: resource(settings, node),
             settings: settings.clone(),

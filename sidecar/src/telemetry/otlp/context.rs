@@ -82,7 +82,7 @@ pub(crate) fn server_span(
 
 /// Says in the span how the request ended.
 pub(crate) fn end_server_span(span: &Span, status: StatusCode, outcome: Option<&Outcome>) {
-    span.record("http.response.status_code", status.as_u16());
+    span.record("http.response.status_code", i64::from(status.as_u16()));
     if let Some(outcome) = outcome {
         span.record("koorde.cache.result", outcome.result.as_str());
         span.record("koorde.cache.tier", outcome.tier.as_str());

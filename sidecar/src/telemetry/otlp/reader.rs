@@ -23,7 +23,7 @@ use tokio::{
 };
 use tracing::warn;
 
-use super::{Collector, message};
+use super::{Collector, message, sender};
 
 /// What is told, and where from.
 pub struct Told {
@@ -95,7 +95,8 @@ impl Task {
 
     async fn send(&self) {
         (self.told.refresh)();
-        let result = self.collector.sender.send(self.message()).await;
+        let Collector { way, settings, .. } = &self.collector;
+        let result = sender::send(way, self.message(), settings.export_timeout).await;
         self.collector.exports.ended("otlp_metrics", &result);
     }
 

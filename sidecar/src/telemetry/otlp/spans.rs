@@ -1,14 +1,19 @@
 //! Spans of this process, on their way to the collector.
 //!
 //! They wait in a bounded queue for a thread of the SDK's, which drops what does not fit.
+//! `opentelemetry-otlp` sends them; a try that may succeed later it repeats, within `telemetry.export_timeout`.
+//! That a collector took only a part of an export it tells nobody: such an export counts as one that
+//! succeeded.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Request, Response};
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_proto::{
-    tonic::collector::trace::v1::ExportTraceServiceRequest,
-    transform::{
-        common::tonic::ResourceAttributesWithSchema,
-        trace::tonic::group_spans_by_resource_and_scope,
-    },
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{
+    ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig, WithTonicConfig,
 };
 use opentelemetry_sdk::{
     error::{OTelSdkError, OTelSdkResult},
@@ -16,22 +21,23 @@ use opentelemetry_sdk::{
         BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter,
     },
 };
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 use tracing::Metadata;
 use tracing_subscriber::{Layer, filter::FilterFn};
 
-use super::Collector;
+use super::{
+    super::chain,
+    Collector,
+    way::{Http, Way},
+};
 
 /// Spans that wait for export, at most.
 const QUEUE: usize = 2048;
 
 /// What makes spans, and sends them to the collector.
 pub(super) fn tracer(collector: &Collector) -> SdkTracerProvider {
-    let exporter = Exporter {
-        resource: (&collector.resource).into(),
-        collector: collector.clone(),
-        runtime: Handle::current(),
-    };
+    let exporter = Exporter::new(collector)
+        .expect("the way to the collector is there, and nothing is left to the environment");
     let batch = BatchConfigBuilder::default()
         .with_max_queue_size(QUEUE)
         .build();
@@ -65,25 +71,111 @@ where
 
 #[derive(Debug)]
 struct Exporter {
+    inner: Arc<opentelemetry_otlp::SpanExporter>,
+    why: Why,
     collector: Collector,
-    resource: ResourceAttributesWithSchema,
     /// Sockets and timers are the runtime's; the SDK's thread has none.
     runtime: Handle,
 }
 
+impl Exporter {
+    fn new(collector: &Collector) -> Result<Self, ExporterBuildError> {
+        let why = Why::default();
+        let mut inner = exporter(collector, &why)?;
+        inner.set_resource(&collector.resource);
+        Ok(Self {
+            inner: Arc::new(inner),
+            why,
+            collector: collector.clone(),
+            runtime: Handle::current(),
+        })
+    }
+}
+
+/// What the environment has for it is not used: the settings are in one place, for metrics, too.
+fn exporter(
+    collector: &Collector,
+    why: &Why,
+) -> Result<opentelemetry_otlp::SpanExporter, ExporterBuildError> {
+    let builder = opentelemetry_otlp::SpanExporter::builder();
+    let bound = collector.settings.export_timeout;
+    match &collector.way {
+        Way::Grpc(channel, fields) => {
+            let fields = fields.clone();
+            let only_ours = move |mut call: tonic::Request<()>| {
+                *call.metadata_mut() = fields.clone();
+                Ok(call)
+            };
+            let builder = builder.with_tonic().with_channel(channel.clone());
+            builder
+                .with_interceptor(only_ours)
+                .with_timeout(bound)
+                .build()
+        }
+        Way::Http(http) => {
+            let client = Client {
+                http: Arc::clone(http),
+                why: why.clone(),
+            };
+            let builder = builder.with_http().with_http_client(client);
+            builder
+                .with_protocol(Protocol::HttpBinary)
+                .with_endpoint(http.url("/v1/traces"))
+                .with_timeout(bound)
+                .build()
+        }
+    }
+}
+
 impl SpanExporter for Exporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        let resource_spans = group_spans_by_resource_and_scope(batch, &self.resource);
+        let (inner, why) = (Arc::clone(&self.inner), self.why.clone());
         let collector = self.collector.clone();
         // One at a time: the thread waits for it.
         let sent = self.runtime.spawn(async move {
-            let message = ExportTraceServiceRequest { resource_spans };
-            let result = collector.sender.send(message).await;
+            let bound = collector.settings.export_timeout;
+            let result = match timeout(bound, inner.export(batch)).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(why.take().unwrap_or_else(|| chain(&error))),
+                Err(_elapsed) => Err(format!("no answer within {bound:?}")),
+            };
             collector.exports.ended("otlp_traces", &result);
             result
         });
         let sent = sent.await.map_err(|error| error.to_string());
         sent.flatten().map_err(OTelSdkError::InternalFailure)
+    }
+}
+
+/// Our client of HTTP, as `opentelemetry-otlp` wants it.
+#[derive(Debug)]
+struct Client {
+    http: Arc<Http>,
+    why: Why,
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let answer = self.http.send(request).await;
+        self.why.set(answer.as_ref().err());
+        answer
+    }
+}
+
+/// Why the last request over HTTP had no answer, if it had none: `opentelemetry-otlp` does not say it.
+#[derive(Clone, Debug, Default)]
+struct Why(Arc<Mutex<Option<String>>>);
+
+impl Why {
+    fn set(&self, error: Option<&HttpError>) {
+        let why = error.map(|error| chain(&**error));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn take(&self) -> Option<String> {
+        let mut why = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        why.take()
     }
 }
 
