@@ -3,6 +3,7 @@
 //! What is looked up, what is connected to and what is sent are the same bytes.
 //! Two readings of one URL are the root of most cache poisoning.
 
+use crate::error::Quoted;
 use http::Uri;
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -243,7 +244,7 @@ pub enum TargetError {
     #[error("not an absolute URL")]
     NotUrl(#[source] url::ParseError),
     /// Something else than HTTP.
-    #[error("scheme \"{0}\" is not http or https")]
+    #[error("scheme {} is not http or https", Quoted(.0))]
     Scheme(String),
     /// `user:password@` would end up in keys and logs.
     #[error("the URL has a user name or password")]
@@ -260,4 +261,19 @@ pub enum TargetError {
     /// The two parsers disagree about where a part begins.
     #[error("the URL can be read in two ways")]
     TwoReadings,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_shows_a_scheme_but_not_at_any_length() {
+        let said = |url: &str| Target::parse(url).expect_err("no HTTP").to_string();
+        assert_eq!(
+            said("ftp://a.example/"),
+            "scheme \"ftp\" is not http or https"
+        );
+        assert!(said(&format!("{}:x", "a".repeat(3000))).len() < 200);
+    }
 }

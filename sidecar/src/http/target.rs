@@ -1,5 +1,7 @@
 //! The `url` parameter of `/cache` and `/debug/explain`.
 
+use libkoorde::Quoted;
+
 /// Why a query names no URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum QueryError {
@@ -9,9 +11,12 @@ pub(crate) enum QueryError {
     Twice,
     /// Most likely the rest of a URL whose `&` was not encoded. Fetching what came before it would
     /// be answering another question.
-    #[error("the query has a parameter {0:?}; if it belongs to the URL, percent-encode the URL")]
+    #[error(
+        "the query has a parameter {}; if it belongs to the URL, percent-encode the URL",
+        Quoted(.0)
+    )]
     Unknown(String),
-    #[error("{0:?} is not percent-encoded UTF-8")]
+    #[error("{} is not percent-encoded UTF-8", Quoted(.0))]
     Encoding(String),
 }
 
@@ -59,6 +64,15 @@ fn digit(byte: u8) -> Option<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refusal_shows_what_was_sent_but_not_at_any_length() {
+        let long = "a".repeat(3000);
+        for query in [format!("{long}=1"), format!("url={long}%zz")] {
+            let said = url(Some(&query)).expect_err("no URL").to_string();
+            assert!(said.len() < 300, "{said}");
+        }
+    }
 
     #[test]
     fn a_url_is_decoded_once() {
