@@ -126,7 +126,7 @@ impl App {
             phase: phases.clone(),
             settings: settings.redacted(),
             name: name_field(node.name()),
-            propagation: telemetry.propagation(),
+            traces: telemetry.traces(),
             token,
             takes_purges: settings.admin.purge,
             gateway: Gateway::new(&settings.config()).map_err(AppError::Settings)?,

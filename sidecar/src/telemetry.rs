@@ -14,7 +14,7 @@ use prometheus_client::metrics::info::Info;
 use tracing_subscriber::{Layer, layer::SubscriberExt, util::SubscriberInitExt};
 
 use crate::settings::Settings;
-use otlp::{Collector, Reader, Told};
+use otlp::{Collector, Reader, Told, context::Traces};
 
 pub mod catalogue;
 pub mod cloudwatch;
@@ -89,6 +89,13 @@ impl Telemetry {
     #[must_use]
     pub fn propagation(&self) -> Option<Propagation> {
         self.tracing.as_ref().map(|_| otlp::context::propagation())
+    }
+
+    /// Which requests of this process have a span; none if no spans are exported.
+    #[must_use]
+    pub fn traces(&self) -> Option<Traces> {
+        let ratio = self.collector.as_ref()?.sample_ratio();
+        self.tracing.as_ref().map(|_| Traces::new(ratio))
     }
 
     /// Starts to send the collector metrics, if there is one and it is sent them.

@@ -4,6 +4,7 @@ mod collector;
 mod otlp_metrics;
 mod replicas;
 mod traces;
+mod traces_of_apps;
 
 use std::time::Duration;
 

@@ -40,14 +40,14 @@ async fn traced(url: &str, trace: &str, flags: &str) -> Response<Bytes> {
 }
 
 /// A ring that exports to this collector.
-async fn ring(n: usize, collector: &Collector, protocol: &str) -> Vec<Process> {
+pub(crate) async fn ring(n: usize, collector: &Collector, protocol: &str) -> Vec<Process> {
     let flags = collector.flags(protocol);
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
     Process::ring(n, &flags).await
 }
 
 /// Ends them all: the last spans are sent on the way out.
-async fn end(nodes: &mut [Process]) {
+pub(crate) async fn end(nodes: &mut [Process]) {
     for node in nodes {
         node.signal("-TERM").await;
         assert!(node.wait().await, "exit 0");
@@ -56,7 +56,7 @@ async fn end(nodes: &mut [Process]) {
 
 /// A path whose owner is the first node: one that has joined later would ask the first, from which it
 /// took the key over, before it asks the origin.
-async fn path_of_the_first(nodes: &[Process], origin: &Origin) -> String {
+pub(crate) async fn path_of_the_first(nodes: &[Process], origin: &Origin) -> String {
     for n in 0..64 {
         let path = format!("/traced/{n}");
         let url = origin.url(&path);
@@ -324,6 +324,6 @@ fn has_numbers(span: &Span) {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

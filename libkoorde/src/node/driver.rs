@@ -111,12 +111,14 @@ impl Handle {
                 reply,
             })
             .ok()?;
-        let span = info_span!(
-            "koorde.lookup",
-            koorde.lookup.hops = Empty,
-            otel.status_code = Empty,
-            error.type = Empty,
-        );
+        let span = spans::within(|| {
+            info_span!(
+                "koorde.lookup",
+                koorde.lookup.hops = Empty,
+                otel.status_code = Empty,
+                error.type = Empty,
+            )
+        });
         // The ring answers by the deadline; the margin is for a driver that is behind.
         let found = time::timeout(timeout * 2, found).instrument(span.clone());
         let found = found.await.ok().and_then(Result::ok);

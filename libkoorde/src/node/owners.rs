@@ -157,13 +157,15 @@ impl Fill {
         mode: Mode,
         timeout: Duration,
     ) -> Result<(PeerAnswer, std::time::Instant), PeerError> {
-        let span = info_span!(
-            "koorde.peer.get",
-            otel.kind = "client",
-            otel.status_code = Empty,
-            koorde.peer.name = %peer.name,
-            error.type = Empty,
-        );
+        let span = spans::within(|| {
+            info_span!(
+                "koorde.peer.get",
+                otel.kind = "client",
+                otel.status_code = Empty,
+                koorde.peer.name = %peer.name,
+                error.type = Empty,
+            )
+        });
         let mut fields = self.miss.request.fields.clone();
         connection::strip_request(&mut fields);
         let mut trace = http::HeaderMap::new();

@@ -161,9 +161,8 @@ impl Peer for Doors {
             return Ok(Response::new(Box::pin(stream::iter([Ok(behind)]))));
         }
         let mode = asked.mode();
-        let span = info_span!("koorde.peer.serve", otel.kind = "server");
-        let trace = wire::trace(&asked);
-        (self.node.propagation.extract)(&span, &trace);
+        let serve = || info_span!("koorde.peer.serve", otel.kind = "server");
+        let span = (self.node.propagation.below)(&wire::trace(&asked), serve);
         // A little less, so that the asker learns of the origin's slowness from us.
         let asked_for = Duration::from_millis(asked.timeout_ms);
         let timeout = asked_for - (asked_for / 10).min(Duration::from_millis(200));

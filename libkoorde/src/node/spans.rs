@@ -15,6 +15,15 @@ use tracing::{Span, field::Empty, info_span};
 use super::origin::Answer;
 use crate::{error::FetchError, policy::Target};
 
+/// A span within the current one, made by `begin`; none if there is no current one. A request whose trace is not
+/// kept has none, so that it pays for no span at all: 99 of 100 by default.
+pub(crate) fn within(begin: impl FnOnce() -> Span) -> Span {
+    if Span::current().is_none() {
+        return Span::none();
+    }
+    begin()
+}
+
 /// The span of a fill, for as long as it is under way: it is over when the fill is, however slowly
 /// those read who wait for it.
 #[derive(Debug)]
@@ -24,7 +33,7 @@ impl FillSpan {
     /// Begins in the span of whoever begins the fill.
     pub(crate) fn begin(target: &Target) -> Self {
         let address = target.host();
-        let span = info_span!("koorde.fill", server.address = %address);
+        let span = within(|| info_span!("koorde.fill", server.address = %address));
         Self(Mutex::new(Some(span)))
     }
 
@@ -59,18 +68,20 @@ pub(crate) fn origin(method: &Method, target: &Target) -> Span {
         method.as_str(),
         "GET" | "HEAD" | "POST" | "PUT" | "DELETE" | "OPTIONS"
     );
-    info_span!(
-        "origin",
-        otel.name = if known { method.as_str() } else { "HTTP" },
-        otel.kind = "client",
-        otel.status_code = Empty,
-        http.request.method = method.as_str(),
-        http.response.status_code = Empty,
-        server.address = target.host(),
-        server.port = i64::from(target.port()),
-        url.full = %Plain(target),
-        error.type = Empty,
-    )
+    within(|| {
+        info_span!(
+            "origin",
+            otel.name = if known { method.as_str() } else { "HTTP" },
+            otel.kind = "client",
+            otel.status_code = Empty,
+            http.request.method = method.as_str(),
+            http.response.status_code = Empty,
+            server.address = target.host(),
+            server.port = i64::from(target.port()),
+            url.full = %Plain(target),
+            error.type = Empty,
+        )
+    })
 }
 
 /// Says in the span of a request to an origin how it ended.

@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
-use libkoorde::{CacheService, Gateway, Node, Propagation, Quoted, metrics::Book};
+use libkoorde::{CacheService, Gateway, Node, Quoted, metrics::Book};
 use tokio::sync::{Semaphore, watch};
 use tower::{BoxError, Service};
 use tower_http::set_header::SetResponseHeader;
@@ -24,7 +24,7 @@ use crate::{
     admin::{self, Token, Watch},
     settings::HttpSettings,
     shutdown::Phase,
-    telemetry::{format::Format, json, process::Process, prometheus},
+    telemetry::{format::Format, json, otlp::context::Traces, process::Process, prometheus},
 };
 
 /// What the doors open to.
@@ -43,8 +43,8 @@ pub struct State {
     pub settings: serde_json::Value,
     /// The node's name, for `X-Node-ID`.
     pub name: HeaderValue,
-    /// How traces pass through; none if none are made.
-    pub propagation: Option<Propagation>,
+    /// Which requests have a span; none if there are no traces.
+    pub traces: Option<Traces>,
     /// What a purge has to bring, if anything.
     pub token: Option<Token>,
     /// Whether clients may purge at all.

@@ -59,19 +59,16 @@ where
     if !may_put(state, request.extensions(), request.headers()) {
         return CacheService::denied("http.look_aside lets nobody in from there");
     }
-    let span = match &state.propagation {
-        Some(propagation) => context::server_span(
-            request.method(),
-            "look-aside",
-            request.headers(),
-            propagation,
-        ),
-        None => tracing::Span::none(),
-    };
+    let span = context::begin(
+        state.traces.as_ref(),
+        request.method(),
+        "look-aside",
+        request.headers(),
+    );
     let may_purge = admin::may_purge(state, request.headers());
     let called = state.look_aside.call(request, may_purge);
     let answer = called.instrument(span.clone()).await;
-    context::end_server_span(&span, answer.status(), None);
+    context::end(&span, answer.status(), None);
     answer
 }
 

@@ -16,7 +16,7 @@ use libkoorde::{
 };
 use tokio::time::Instant;
 use tower::BoxError;
-use tracing::{Instrument, Span};
+use tracing::Instrument;
 
 use super::{
     Accept, State,
@@ -58,12 +58,12 @@ where
     }
     let (began, inflight) = (Instant::now(), state.metrics.begin());
     let method = request.method().clone();
-    let span = match &state.propagation {
-        Some(propagation) => {
-            context::server_span(&method, way.as_str(), request.headers(), propagation)
-        }
-        None => Span::none(),
-    };
+    let span = context::begin(
+        state.traces.as_ref(),
+        &method,
+        way.as_str(),
+        request.headers(),
+    );
     let version = request.version();
     let base = target.clone();
     let fetched = fetch(state, target, request, inflight)
@@ -82,11 +82,10 @@ where
         }
     }
     let outcome = answer.extensions().get::<Outcome>();
-    context::end_server_span(&span, answer.status(), outcome);
+    context::end(&span, answer.status(), outcome);
     let result = outcome.map_or(CacheResult::Error, |outcome| outcome.result);
     let of = (&method, answer.status(), way.as_str());
-    let kept = state.propagation.as_ref();
-    let trace = kept.and_then(|_| context::kept_trace(&span));
+    let trace = context::kept_trace(&span);
     state.metrics.took(began.elapsed(), trace, result, of);
     answer
 }

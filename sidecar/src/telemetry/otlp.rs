@@ -65,6 +65,11 @@ impl Collector {
         (self.settings.traces_exporter == Signal::Otlp).then(|| spans::tracer(self))
     }
 
+    /// Part of the traces begun here that is kept, 0 to 1.
+    pub(super) const fn sample_ratio(&self) -> f64 {
+        self.settings.sample_ratio
+    }
+
     /// Starts to send metrics, if they are sent. Must be called within a Tokio runtime.
     #[must_use]
     pub fn read(&self, told: Told) -> Option<Reader> {

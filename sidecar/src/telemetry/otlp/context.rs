@@ -1,8 +1,14 @@
 //! W3C trace context between spans and fields, and the span of a request.
 
+use std::{
+    hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use libkoorde::{Propagation, outcome::Outcome};
 use opentelemetry::{
+    Context,
     propagation::{Extractor, Injector, TextMapPropagator},
     trace::TraceContextExt,
 };
@@ -15,18 +21,75 @@ use crate::http::known_method;
 /// W3C trace context (`traceparent`, `tracestate`) between spans and fields.
 #[must_use]
 pub fn propagation() -> Propagation {
-    Propagation { inject, extract }
+    Propagation { inject, below }
 }
 
 fn inject(span: &Span, fields: &mut HeaderMap) {
-    TraceContextPropagator::new().inject_context(&span.context(), &mut Fields(fields));
+    if !span.is_none() {
+        TraceContextPropagator::new().inject_context(&span.context(), &mut Fields(fields));
+    }
 }
 
-fn extract(span: &Span, fields: &HeaderMap) {
-    let context = TraceContextPropagator::new().extract(&Fields(fields));
-    if context.span().span_context().is_valid() {
-        // It fails for a span that is switched off, which then needs no parent.
-        let _ = span.set_parent(context);
+fn below(fields: &HeaderMap, begin: fn() -> Span) -> Span {
+    match told(fields) {
+        Some(parent) if parent.span().span_context().is_sampled() => child(parent, begin),
+        _ => Span::none(),
+    }
+}
+
+/// The context that fields tell of, if they do.
+fn told(fields: &HeaderMap) -> Option<Context> {
+    // Most requests have none, and this is on the way of all.
+    let context = fields
+        .contains_key("traceparent")
+        .then(|| TraceContextPropagator::new().extract(&Fields(fields)))?;
+    let is_valid = context.span().span_context().is_valid();
+    is_valid.then_some(context)
+}
+
+fn child(parent: Context, begin: impl FnOnce() -> Span) -> Span {
+    let span = begin();
+    // It fails for a span that is switched off, which then needs no parent.
+    let _ = span.set_parent(parent);
+    span
+}
+
+/// Which requests have a span: those whose trace is kept.
+///
+/// Decided before a span is made: a span that is made, filled and then dropped costs half as much as answering
+/// a hit. A request without one is passed on with the trace context that it came with, if any.
+#[derive(Debug)]
+pub struct Traces {
+    /// Part of the requests without trace context that has a span.
+    ratio: f64,
+    begun: AtomicU64,
+    hasher: RandomState,
+}
+
+impl Traces {
+    /// Keeps this part of the traces that begin here, 0 to 1. One that has begun elsewhere is kept if its
+    /// context says so.
+    #[must_use]
+    pub fn new(ratio: f64) -> Self {
+        Self {
+            ratio,
+            begun: AtomicU64::new(0),
+            hasher: RandomState::new(),
+        }
+    }
+
+    fn begin(&self, fields: &HeaderMap, begin: impl FnOnce() -> Span) -> Span {
+        match told(fields) {
+            Some(parent) if parent.span().span_context().is_sampled() => child(parent, begin),
+            None if self.draws() => begin(),
+            _ => Span::none(),
+        }
+    }
+
+    fn draws(&self) -> bool {
+        let number = self.begun.fetch_add(1, Ordering::Relaxed);
+        let random = (self.hasher.hash_one(number) >> 11) as f64 / (1_u64 << 53) as f64;
+        random < self.ratio
     }
 }
 
@@ -53,17 +116,24 @@ impl Injector for Fields<&mut HeaderMap> {
 }
 
 /// The span of a request that came by `route`, a word of the catalogue; its parent is the one that the
-/// request names. The URL is not in it: queries carry secrets.
-pub(crate) fn server_span(
+/// request names. None if its trace is not kept. The URL is not in it: queries carry secrets.
+pub(crate) fn begin(
+    traces: Option<&Traces>,
     method: &Method,
     route: &'static str,
     fields: &HeaderMap,
-    propagation: &Propagation,
 ) -> Span {
+    let Some(traces) = traces else {
+        return Span::none();
+    };
+    traces.begin(fields, || server_span(method, route))
+}
+
+fn server_span(method: &Method, route: &'static str) -> Span {
     let method = known_method(method);
     // By the semantic conventions: a method that the client has made up is no part of a name.
     let name = if method == "_OTHER" { "HTTP" } else { method };
-    let span = tracing::info_span!(
+    tracing::info_span!(
         "request",
         otel.name = %format_args!("{name} {route}"),
         otel.kind = "server",
@@ -75,13 +145,14 @@ pub(crate) fn server_span(
         koorde.cache.result = Empty,
         koorde.cache.tier = Empty,
         koorde.cache.collapsed = Empty,
-    );
-    (propagation.extract)(&span, fields);
-    span
+    )
 }
 
 /// Says in the span how the request ended.
-pub(crate) fn end_server_span(span: &Span, status: StatusCode, outcome: Option<&Outcome>) {
+pub(crate) fn end(span: &Span, status: StatusCode, outcome: Option<&Outcome>) {
+    if span.is_none() {
+        return;
+    }
     span.record("http.response.status_code", i64::from(status.as_u16()));
     if let Some(outcome) = outcome {
         span.record("koorde.cache.result", outcome.result.as_str());
@@ -96,6 +167,9 @@ pub(crate) fn end_server_span(span: &Span, status: StatusCode, outcome: Option<&
 
 /// The trace that a span belongs to, if it is one that is kept.
 pub(crate) fn kept_trace(span: &Span) -> Option<u128> {
+    if span.is_none() {
+        return None;
+    }
     let context = span.context();
     let context = context.span().span_context().clone();
     let is_kept = context.is_valid() && context.is_sampled();
@@ -120,7 +194,8 @@ mod tests {
             let traceparent = HeaderName::from_static("traceparent");
             let incoming =
                 HeaderMap::from_iter([(traceparent.clone(), HeaderValue::from_static(PARENT))]);
-            let span = server_span(&Method::GET, "/cache", &incoming, &propagation());
+            let traces = Traces::new(0.0);
+            let span = begin(Some(&traces), &Method::GET, "/cache", &incoming);
             let mut outgoing = HeaderMap::new();
             inject(&span, &mut outgoing);
             let sent = outgoing[&traceparent]
@@ -130,5 +205,40 @@ mod tests {
             assert_ne!(sent[36..52], PARENT[36..52], "the span is another");
             assert_eq!(&sent[52..], "-01");
         });
+    }
+
+    #[test]
+    fn a_request_has_a_span_if_its_client_keeps_the_trace_or_if_it_is_drawn() {
+        let provider = SdkTracerProvider::builder().build();
+        let subscriber = tracing_subscriber::registry().with(layer(&provider));
+        tracing::subscriber::with_default(subscriber, || {
+            let kept = PARENT;
+            let not_kept = &[&PARENT[..53], "00"].concat();
+            for (traceparent, ratio, expected) in [
+                (Some(kept), 0.0, 1000),
+                (Some(not_kept), 1.0, 0),
+                (Some("00-0-0-01"), 1.0, 1000),
+                (None, 1.0, 1000),
+                (None, 0.0, 0),
+            ] {
+                let fields = traceparent
+                    .map(|value| HeaderValue::from_str(value).expect("ASCII"))
+                    .map(|value| (HeaderName::from_static("traceparent"), value));
+                let fields = HeaderMap::from_iter(fields);
+                let traces = Traces::new(ratio);
+                let spans = (0..1000)
+                    .map(|_| begin(Some(&traces), &Method::GET, "/cache", &fields))
+                    .filter(|span| !span.is_none());
+                assert_eq!(spans.count(), expected, "{traceparent:?} {ratio}");
+            }
+        });
+    }
+
+    #[test]
+    fn as_many_traces_are_begun_as_the_ratio_says() {
+        let traces = Traces::new(0.01);
+        let drawn = (0..1_000_000).filter(|_| traces.draws()).count();
+        // Ten standard deviations.
+        assert!((9_000..=11_000).contains(&drawn), "{drawn}");
     }
 }

@@ -10,7 +10,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
-use opentelemetry::trace::TracerProvider;
+use opentelemetry::{
+    Context, KeyValue,
+    trace::{Link, SpanKind, TraceId, TraceState, TracerProvider},
+};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{
     ExporterBuildError, Protocol, WithExportConfig, WithHttpConfig, WithTonicConfig,
@@ -18,12 +21,16 @@ use opentelemetry_otlp::{
 use opentelemetry_sdk::{
     error::{OTelSdkError, OTelSdkResult},
     trace::{
-        BatchConfigBuilder, BatchSpanProcessor, Sampler, SdkTracerProvider, SpanData, SpanExporter,
+        BatchConfigBuilder, BatchSpanProcessor, Sampler, SamplingDecision, SamplingResult,
+        SdkTracerProvider, ShouldSample, SpanData, SpanExporter,
     },
 };
 use tokio::{runtime::Handle, time::timeout};
-use tracing::Metadata;
-use tracing_subscriber::{Layer, filter::FilterFn};
+use tracing::{Level, Metadata};
+use tracing_subscriber::{
+    Layer,
+    filter::{FilterFn, LevelFilter},
+};
 
 use super::{
     super::chain,
@@ -42,12 +49,38 @@ pub(super) fn tracer(collector: &Collector) -> SdkTracerProvider {
         .with_max_queue_size(QUEUE)
         .build();
     let batch = BatchSpanProcessor::builder(exporter).with_batch_config(batch);
-    let begun_here = Sampler::TraceIdRatioBased(collector.settings.sample_ratio);
     SdkTracerProvider::builder()
         .with_span_processor(batch.build())
-        .with_sampler(Sampler::ParentBased(Box::new(begun_here)))
+        .with_sampler(Sampler::ParentBased(Box::new(OfRequests)))
         .with_resource(collector.resource.clone())
         .build()
+}
+
+/// Keeps of the traces that begin here those that begin with a request: which requests have a span at all, is
+/// decided [before one is made](super::context::begin).
+#[derive(Clone, Debug)]
+struct OfRequests;
+
+impl ShouldSample for OfRequests {
+    fn should_sample(
+        &self,
+        _parent: Option<&Context>,
+        _trace: TraceId,
+        _name: &str,
+        kind: &SpanKind,
+        _attributes: &[KeyValue],
+        _links: &[Link],
+    ) -> SamplingResult {
+        let decision = match kind {
+            SpanKind::Server => SamplingDecision::RecordAndSample,
+            _ => SamplingDecision::Drop,
+        };
+        SamplingResult {
+            decision,
+            attributes: Vec::new(),
+            trace_state: TraceState::NONE,
+        }
+    }
 }
 
 /// The layer that makes spans of our own spans, and of nobody else's.
@@ -60,13 +93,14 @@ where
     let ours = |metadata: &Metadata<'_>| {
         let target = metadata.target();
         let known = target.starts_with("libkoorde") || target.starts_with("koorde");
-        known && (metadata.is_span() || *metadata.level() <= tracing::Level::INFO)
+        known && *metadata.level() <= Level::INFO
     };
+    let ours = FilterFn::new(ours).with_max_level_hint(LevelFilter::INFO);
     tracing_opentelemetry::layer()
         .with_tracer(provider.tracer("koorde"))
         .with_location(false)
         .with_threads(false)
-        .with_filter(FilterFn::new(ours))
+        .with_filter(ours)
 }
 
 #[derive(Debug)]
@@ -184,6 +218,7 @@ mod tests {
     use std::time::Duration;
 
     use libkoorde::metrics::Counters;
+    use opentelemetry::trace::Tracer;
 
     use super::*;
     use crate::settings::{OtlpProtocol, TelemetrySettings};
@@ -213,7 +248,8 @@ mod tests {
             let collector = Collector::new(&settings, "a", &outcomes).expect("an endpoint");
             let provider = collector.tracer().expect("traces are sent");
             let tracer = provider.tracer("test");
-            drop(opentelemetry::trace::Tracer::start(&tracer, "span"));
+            let of_a_request = tracer.span_builder("span").with_kind(SpanKind::Server);
+            drop(of_a_request.start(&tracer));
             let bound = Duration::from_secs(10);
             let flushed =
                 tokio::task::spawn_blocking(move || provider.shutdown_with_timeout(bound));
