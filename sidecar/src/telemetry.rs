@@ -25,6 +25,7 @@ pub mod logs;
 pub mod otlp;
 pub mod process;
 pub mod prometheus;
+mod sparing;
 mod tls;
 
 /// The process's logger and, if there is one, its collector.

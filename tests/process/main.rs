@@ -8,8 +8,10 @@ mod traces_of_apps;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
-use http_body_util::BodyExt;
+use http::Request;
+use http_body_util::{BodyExt, Empty};
 use koorde_tests::{
     origin::{Origin, response, stream},
     process::{Process, client, fetch, get},
@@ -131,6 +133,63 @@ async fn a_frozen_owner_delays_an_answer_but_does_not_lose_it() {
     for node in &nodes {
         node.knows(3).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_owner_among_silent_peers_fetches_for_itself_and_says_so() {
+    // Of 20 members one knows itself and eight each way.
+    let flags = ["--ring.neighbors", "8"];
+    let mut nodes: Vec<Process> = Vec::new();
+    for n in 0..20 {
+        let seeds: Vec<_> = nodes.iter().take(2).map(|node| node.peer).collect();
+        nodes.push(Process::start(&format!("koorde-{n}"), &seeds, &flags).await);
+    }
+    for node in &nodes {
+        node.knows(17).await;
+    }
+    for silent in &nodes[1..] {
+        silent.signal("-STOP").await;
+    }
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    let client = client();
+    let urls: Vec<String> = (0..80)
+        .map(|n| nodes[0].url(&origin.url(&format!("/far/{n}"))))
+        .collect();
+    let mut said = 0;
+    for answer in join_all(urls.iter().map(|url| fetch(&client, url))).await {
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.body(), "body");
+        let status = answer.headers()["cache-status"].to_str().expect("text");
+        said += u64::from(status.ends_with("/owner-not-found"));
+    }
+    assert!(said > 0, "the owners of three in 20 keys are out of sight");
+    let counted = "koorde_ring_fallbacks_total{reason=\"owner-not-found\"}";
+    assert_eq!(nodes[0].series(counted).await, said);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_line_that_every_request_would_write_is_written_so_often_and_no_more() {
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    let mut node = Process::start("koorde-0", &[], &["--log.max_lines", "3"]).await;
+    let first = node.url(&origin.url("/first"));
+    fetch(&client(), &first).await.expect("an answer");
+    let passed = &origin.requests("/first")[0]["cdn-loop"];
+    let url = node.url(&origin.url("/loop"));
+    for _ in 0..8 {
+        let looped = Request::get(&url)
+            .header("cdn-loop", passed)
+            .body(Empty::<Bytes>::new())
+            .expect("well-formed");
+        let answer = client().request(looped).await.expect("an answer");
+        assert_eq!(answer.status(), 508);
+    }
+    node.signal("-TERM").await;
+    assert!(node.wait().await, "exit 0");
+    let lines = node.logged().await;
+    let failed = lines
+        .iter()
+        .filter(|line| line["msg"] == "Request failed." && line["status"] == 508);
+    assert_eq!(failed.count(), 3, "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,9 +7,11 @@ use futures_util::future::join_all;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Empty};
 use koorde_tests::{
+    cluster::{Cluster, config},
     origin::{Origin, response},
     process::{Process, client},
 };
+use libkoorde::{Config, Node};
 use opentelemetry_proto::tonic::{
     common::v1::any_value::Value,
     trace::v1::{Span, span::SpanKind},
@@ -197,6 +199,56 @@ async fn who_waits_for_a_fill_links_to_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_look_up_in_a_ring_too_large_to_be_known_whole_has_a_span() {
+    // Of 24 members one knows itself and eight each way.
+    const NEIGHBORS: usize = 8;
+    let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
+    let collector = Collector::start().await;
+    let small = |config: &mut Config| config.ring.neighbors = NEIGHBORS;
+    let mut others = Cluster::with(2 * NEIGHBORS + 1, small).await;
+    for n in others.nodes.len()..23 {
+        let mut config = config(&format!("node-{n}"));
+        small(&mut config);
+        others.add(config).await;
+    }
+    let seeds: Vec<_> = others.nodes.iter().map(Node::peer_address).collect();
+    let neighbors = NEIGHBORS.to_string();
+    let mut args = collector.flags("grpc");
+    args.extend(["--ring.neighbors", &neighbors].map(str::to_owned));
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut node = Process::start("koorde-0", &seeds, &args).await;
+    node.knows(2 * NEIGHBORS + 1).await;
+    for n in 0..40 {
+        let url = node.url(&origin.url(&format!("/far/{n}")));
+        assert_eq!(traced(&url, TRACE, "01").await.status(), 200);
+    }
+    end(std::slice::from_mut(&mut node)).await;
+
+    let received = collector.received();
+    let spans: Vec<&Span> = received.spans.iter().map(|(_, span)| span).collect();
+    let look_ups = spans.iter().filter(|span| span.name == "koorde.lookup");
+    let (mut count, mut most) = (0, 0);
+    for look_up in look_ups {
+        count += 1;
+        assert_eq!(hex(&look_up.trace_id), TRACE);
+        let parent = spans
+            .iter()
+            .find(|span| span.span_id == look_up.parent_span_id);
+        assert_eq!(parent.expect("who asks").name, "GET /cache");
+        has_numbers(look_up);
+        let attributes = attributes(&look_up.attributes);
+        let hops = attributes
+            .iter()
+            .find(|(key, _)| key == "koorde.lookup.hops");
+        let hops: u32 = hops.expect("it was found").1.parse().expect("a number");
+        assert!(hops <= 5, "{hops}");
+        most = most.max(hops);
+    }
+    assert!(count > 0, "the owners of seven in 24 keys are out of sight");
+    assert!(most > 0, "others were asked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_trace_that_the_client_does_not_keep_costs_no_span_and_no_export() {
     let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
     for (flags, is_kept) in [("00", false), ("01", true)] {
@@ -315,7 +367,11 @@ async fn a_log_line_names_its_trace_and_no_query() {
 
 /// What the conventions have as a number is none in words.
 fn has_numbers(span: &Span) {
-    let numbers = ["http.response.status_code", "server.port"];
+    let numbers = [
+        "http.response.status_code",
+        "server.port",
+        "koorde.lookup.hops",
+    ];
     for attribute in &span.attributes {
         let value = attribute.value.as_ref().and_then(|any| any.value.as_ref());
         let is_number = matches!(value, Some(Value::IntValue(_)));

@@ -53,6 +53,9 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,libkoorde=debug`.
     pub level: String,
+    /// Lines of one kind (one place in the code) a minute, at most; the next one says how many were left out. Of levels
+    /// `debug` and `trace` all are written. 0: no bound.
+    pub max_lines: u32,
 }
 
 impl Default for LogSettings {
@@ -60,6 +63,7 @@ impl Default for LogSettings {
         Self {
             format: LogFormat::Auto,
             level: "info".into(),
+            max_lines: 100,
         }
     }
 }

@@ -16,6 +16,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
+use super::sparing::Sparing;
 use crate::settings::{LogFormat, LogSettings, environment};
 
 /// The layer that writes events.
@@ -32,14 +33,26 @@ where
     let filter = EnvFilter::try_new(&settings.level).unwrap_or_else(|_| EnvFilter::new("info"));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     if json {
-        layer.event_format(Json).with_filter(filter).boxed()
+        let format = Sparing::new(Json, settings.max_lines, add_to_json);
+        layer.event_format(format).with_filter(filter).boxed()
     } else {
         layer
             .with_target(false)
             .with_ansi(environment::logs_to_a_terminal())
+            .map_event_format(|text| Sparing::new(text, settings.max_lines, add_to_text))
             .with_filter(filter)
             .boxed()
     }
+}
+
+fn add_to_json(line: &mut String, left_out: u64) {
+    line.truncate(line.trim_end_matches("}\n").len());
+    let _ = writeln!(line, ",\"left_out\":{left_out}}}");
+}
+
+fn add_to_text(line: &mut String, left_out: u64) {
+    line.truncate(line.trim_end().len());
+    let _ = writeln!(line, " left_out={left_out}");
 }
 
 /// An event as one JSON object: `ts`, `level`, `msg`, `target`, its fields, and `trace_id` and `span_id` where
@@ -193,5 +206,20 @@ mod tests {
             "{text}"
         );
         assert!(value.get("trace_id").is_none(), "nothing is sampled");
+    }
+
+    #[test]
+    fn a_line_with_how_many_were_left_out_is_one_line_still() {
+        let mut json = "{\"msg\":\"{}\",\"a\":{\"b\":{}}}\n".to_owned();
+        add_to_json(&mut json, 7);
+        let value: Value = serde_json::from_str(&json).expect("a JSON object");
+        assert_eq!(
+            (&value["left_out"], &value["a"]["b"]),
+            (&7.into(), &Value::Object(Default::default()))
+        );
+        assert!(json.ends_with("}\n"));
+        let mut text = "WARN a line\n".to_owned();
+        add_to_text(&mut text, 7);
+        assert_eq!(text, "WARN a line left_out=7\n");
     }
 }
