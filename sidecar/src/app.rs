@@ -254,12 +254,7 @@ async fn start_node(
     telemetry: &Telemetry,
 ) -> Result<Node, StartError> {
     let metrics = Metrics::new(book);
-    Node::start(
-        settings.config(),
-        metrics,
-        telemetry.propagation().unwrap_or_default(),
-    )
-    .await
+    Node::start(settings.config(), metrics, telemetry.propagation()).await
 }
 
 /// What this process listens on, and the address under which others know it where it listens on

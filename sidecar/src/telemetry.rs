@@ -86,10 +86,13 @@ impl Telemetry {
         this
     }
 
-    /// How trace context passes through this process; none if no spans are exported.
+    /// How trace context passes through this process.
     #[must_use]
-    pub fn propagation(&self) -> Option<Propagation> {
-        self.tracing.as_ref().map(|_| otlp::context::propagation())
+    pub fn propagation(&self) -> Propagation {
+        match self.tracing {
+            Some(_) => otlp::context::propagation(),
+            None => otlp::context::no_propagation(),
+        }
     }
 
     /// Which requests of this process have a span; none if no spans are exported.

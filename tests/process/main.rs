@@ -147,11 +147,10 @@ async fn who_finds_no_owner_among_silent_peers_fetches_for_itself_and_says_so() 
     for node in &nodes {
         node.knows(17).await;
     }
-    for silent in &nodes[1..] {
-        silent.signal("-STOP").await;
-    }
     let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
     let client = client();
+    // All at once: some seconds later they are all found dead, and the ring is one of one.
+    join_all(nodes[1..].iter().map(|silent| silent.signal("-STOP"))).await;
     let urls: Vec<String> = (0..80)
         .map(|n| nodes[0].url(&origin.url(&format!("/far/{n}"))))
         .collect();

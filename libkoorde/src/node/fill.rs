@@ -83,36 +83,31 @@ impl Fill {
         }
     }
 
-    /// Brings the response in.
+    /// Brings the response in. To be run in the span of the fill.
     pub(crate) async fn run(mut self) {
-        let span = self.flight.span.get();
-        async {
-            // The second look-up: between our first one and joining the flight, the last fill of
-            // this key may have stored its response and landed.
-            if (self.collapses || self.miss.stale.is_some()) && self.is_answered_by_store() {
-                return;
-            }
-            let lender = self.lender.take();
-            if !self.miss.owners.is_empty() {
-                return match lender {
-                    Some(lender) => self.lease_from_owners(lender).await,
-                    None => self.ask_owners().await,
-                };
-            }
-            if self.miss.only_if_cached {
-                return self.relay().head(Err(FetchError::NotStored.into()));
-            }
-            if self.ask_previous_owner().await {
-                return;
-            }
-            self.flight.at_origin.store(true, Ordering::Release);
-            match lender {
-                Some(lender) => self.lend(lender).await,
-                None => self.ask_origin().await,
-            }
+        // The second look-up: between our first one and joining the flight, the last fill of
+        // this key may have stored its response and landed.
+        if (self.collapses || self.miss.stale.is_some()) && self.is_answered_by_store() {
+            return;
         }
-        .instrument(span)
-        .await;
+        let lender = self.lender.take();
+        if !self.miss.owners.is_empty() {
+            return match lender {
+                Some(lender) => self.lease_from_owners(lender).await,
+                None => self.ask_owners().await,
+            };
+        }
+        if self.miss.only_if_cached {
+            return self.relay().head(Err(FetchError::NotStored.into()));
+        }
+        if self.ask_previous_owner().await {
+            return;
+        }
+        self.flight.at_origin.store(true, Ordering::Release);
+        match lender {
+            Some(lender) => self.lend(lender).await,
+            None => self.ask_origin().await,
+        }
     }
 
     pub(crate) fn relay(&self) -> &Relay<Head> {
@@ -212,7 +207,8 @@ impl Fill {
             && let Some(stale) = &self.miss.stale
             && reuse::may_serve_stale_on_error(&self.miss.request.fields, &stale.head, now.instant)
         {
-            debug!(%error, "Origin failed; serving stale.");
+            let host = self.miss.request.target.host();
+            debug!(%host, %error, "Origin failed; serving stale.");
             self.publish_stored(Arc::clone(stale), CacheResult::Stale, None);
             return;
         }

@@ -138,9 +138,10 @@ impl Inner {
             flight.span.end();
             return;
         };
-        let node = Arc::clone(self);
+        let (node, span) = (Arc::clone(self), flight.span.get());
         let fill = Fill::new(node, miss, flight, landing, flight_key, lender, permit);
-        self.tasks.spawn(fill.run());
+        // Not within the request's own: that ends with its answer, however long the fill lasts.
+        span.in_scope(|| self.tasks.spawn(fill.run()));
     }
 }
 

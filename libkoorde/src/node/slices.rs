@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use http_body::Body as _;
+use tracing::{Instrument, Span};
 
 use super::{Inner, Request, answer::Answer, body::Body, clock, fetch::Hop, routes::Route};
 use crate::{
@@ -117,7 +118,8 @@ impl Inner {
         let mut request = request.clone();
         ask_for(&mut request, number, size, anew);
         let node = Arc::clone(self);
-        Box::pin(async move { node.answer(request, Hop::Client, timeout).await })
+        let answering = async move { node.answer(request, Hop::Client, timeout).await };
+        Box::pin(answering.in_current_span())
     }
 
     /// The answer that begins with this slice.
@@ -194,6 +196,7 @@ impl Inner {
             next: None,
             first: of.number,
             number: wanted,
+            span: Span::current(),
             again: false,
             of,
         });
@@ -307,6 +310,8 @@ pub(crate) struct Slices {
     next: Option<Next>,
     /// Whether slice `number` was asked for a second time, past the stores.
     again: bool,
+    /// That of the request: who reads a body reads it within none.
+    span: Span,
 }
 
 enum Next {
@@ -435,6 +440,7 @@ impl Slices {
     /// begin with what is no more.
     fn heal(&self) {
         let (request, size) = (&self.request, self.of.size);
+        let _in_it = self.span.enter();
         let fetching = self
             .node
             .slice(request, self.first, size, true, self.timeout);
@@ -445,6 +451,7 @@ impl Slices {
 
     fn fetch(&self, number: u64, anew: bool) -> Next {
         let (request, size) = (&self.request, self.of.size);
+        let _in_it = self.span.enter();
         Next::Fetching(self.node.slice(request, number, size, anew, self.timeout))
     }
 }

@@ -19,12 +19,17 @@ pub(crate) struct Tasks {
 impl Tasks {
     /// Runs `task` in the current span until it ends or the node stops.
     pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.spawn_in(&self.tracker, task.in_current_span());
+    }
+
+    /// The same outside of every span: for what goes on long after the request that began it.
+    pub(crate) fn spawn_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn_in(&self.tracker, task);
     }
 
     /// The same for a peer's connection, which [`Tasks::drain`] waits for.
     pub(crate) fn spawn_connection(&self, task: impl Future<Output = ()> + Send + 'static) {
-        self.spawn_in(&self.connections, task);
+        self.spawn_in(&self.connections, task.in_current_span());
     }
 
     #[expect(
@@ -39,7 +44,7 @@ impl Tasks {
                 () = task => (),
             }
         };
-        tracker.spawn(task.in_current_span());
+        tracker.spawn(task);
     }
 
     /// Cancelled when nothing new is to be taken on.

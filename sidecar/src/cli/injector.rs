@@ -17,8 +17,8 @@ const IN_POD: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Run the webhook that adds the sidecar to pods as they are made.
 ///
 /// It answers POST /inject (AdmissionReview v1) over TLS, never keeps a pod from starting but for one that
-/// asks for what does not exist, and looks after its own certificate. Logs are set by KOORDE_LOG__LEVEL
-/// and KOORDE_LOG__FORMAT.
+/// asks for what does not exist, and looks after its own certificate. Logs are set by KOORDE_LOG__LEVEL,
+/// KOORDE_LOG__FORMAT and KOORDE_LOG__MAX_LINES.
 #[derive(Clone, Debug, clap::Args)]
 pub struct InjectorArgs {
     /// What sidecars are made from: a file of YAML or JSON

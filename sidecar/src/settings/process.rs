@@ -53,8 +53,8 @@ pub struct LogSettings {
     pub format: LogFormat,
     /// `error`, `warn`, `info`, `debug`, `trace`, or directives such as `info,libkoorde=debug`.
     pub level: String,
-    /// Lines of one kind (one place in the code) a minute, at most; the next one says how many were left out. Of levels
-    /// `debug` and `trace` all are written. 0: no bound.
+    /// Lines of one kind (one place in the code) a minute, at most; the next one says how many were left out. What
+    /// has the field `audit` is written each time at `info`, and all at `debug` and `trace`. 0: no bound.
     pub max_lines: u32,
 }
 

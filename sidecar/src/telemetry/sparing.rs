@@ -1,15 +1,16 @@
 //! No kind of log line fills a disk: so many of each are written a minute, and then how many were not.
 //!
-//! What is counted per kind is counted in a metric, too; a line more adds nothing. An overload would
-//! otherwise write one for every request that it refuses.
+//! An overload would otherwise write one for every request that it refuses; how many those are is in the
+//! metrics. What was done on request (`audit`) is written each time.
 
 use std::{
     collections::HashMap,
     fmt,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use tokio::time::Instant;
 use tracing::{Event, Level, Subscriber, callsite::Identifier};
 use tracing_subscriber::{
     fmt::{FmtContext, FormatEvent, FormatFields, format::Writer},
@@ -48,8 +49,10 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        // Who asks for details wants all of them.
-        if *metadata.level() > Level::INFO {
+        // Who asks for details wants all of them; who did what is asked for later.
+        let level = *metadata.level();
+        let is_audit = level == Level::INFO && metadata.fields().field("audit").is_some();
+        if level > Level::INFO || is_audit {
             return self.inner.format_event(context, writer, event);
         }
         match self.budget.take(metadata.callsite(), Instant::now()) {

@@ -133,7 +133,8 @@ impl Budget {
             self.demand.notify_one();
         } else {
             let budget = Arc::clone(self);
-            self.leases.tasks().spawn(async move { budget.run().await });
+            let tasks = self.leases.tasks();
+            tasks.spawn_apart(async move { budget.run().await });
         }
     }
 

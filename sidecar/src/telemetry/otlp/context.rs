@@ -1,9 +1,6 @@
 //! W3C trace context between spans and fields, and the span of a request.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use libkoorde::{Propagation, outcome::Outcome};
@@ -22,6 +19,14 @@ use crate::http::known_method;
 #[must_use]
 pub fn propagation() -> Propagation {
     Propagation { inject, below }
+}
+
+/// Where there are no traces: no context, and no span.
+pub(crate) fn no_propagation() -> Propagation {
+    Propagation {
+        inject: |_, _| (),
+        below: |_, _| Span::none(),
+    }
 }
 
 fn inject(span: &Span, fields: &mut HeaderMap) {
@@ -62,20 +67,14 @@ fn child(parent: Context, begin: impl FnOnce() -> Span) -> Span {
 pub struct Traces {
     /// Part of the requests without trace context that has a span.
     ratio: f64,
-    begun: AtomicU64,
-    hasher: RandomState,
 }
 
 impl Traces {
     /// Keeps this part of the traces that begin here, 0 to 1. One that has begun elsewhere is kept if its
     /// context says so.
     #[must_use]
-    pub fn new(ratio: f64) -> Self {
-        Self {
-            ratio,
-            begun: AtomicU64::new(0),
-            hasher: RandomState::new(),
-        }
+    pub const fn new(ratio: f64) -> Self {
+        Self { ratio }
     }
 
     fn begin(&self, fields: &HeaderMap, begin: impl FnOnce() -> Span) -> Span {
@@ -87,9 +86,10 @@ impl Traces {
     }
 
     fn draws(&self) -> bool {
-        let number = self.begun.fetch_add(1, Ordering::Relaxed);
-        let random = (self.hasher.hash_one(number) >> 11) as f64 / (1_u64 << 53) as f64;
-        random < self.ratio
+        // The keys of each are others, and nobody shares a cache line for them.
+        let random = RandomState::new().build_hasher().finish();
+        let below_one = (random >> 11) as f64 / (1_u64 << 53) as f64;
+        below_one < self.ratio
     }
 }
 
