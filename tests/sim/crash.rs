@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use koorde_tests::sim::Sim;
 use koorde_tests::sim::experiments::crash_many;
-use libkoorde::ring::RingConfig;
+use libkoorde::ring::{DownReason, Event, RingConfig};
 
 use crate::seeds;
 
@@ -49,5 +49,27 @@ fn all_but_one_crash_and_the_last_one_serves() {
         assert_eq!(failed, 0, "SEED={seed}");
         sim.settle(Duration::from_secs(5));
         assert_eq!(sim.view(0).expect("lives").members().len(), 1);
+    }
+}
+
+#[test]
+fn who_only_hears_of_a_death_has_not_found_it() {
+    for seed in seeds(5) {
+        let mut sim = Sim::settled(seed, RingConfig::default(), 50);
+        sim.crash(7);
+        sim.settle(Duration::from_secs(10));
+        let count = |is: fn(&Event) -> bool| sim.events.iter().filter(|(_, _, e)| is(e)).count();
+        let heard = count(|event| {
+            matches!(
+                event,
+                Event::Down {
+                    reason: DownReason::Dead,
+                    ..
+                }
+            )
+        });
+        let found = count(|event| matches!(event, Event::Confirmed));
+        assert_eq!(heard, 49, "SEED={seed}");
+        assert!((1..10).contains(&found), "SEED={seed}: {found} found it");
     }
 }

@@ -172,7 +172,7 @@ catalogue! {
     );
     RING_SUSPICIONS = Metric::counter(
         "koorde_ring_suspicions_total",
-        "Members that were doubted, by what came out of it",
+        "Members that this node's own probes found silent, by what came out of it",
     )
     .by(&[label("outcome", &["confirmed", "refuted"])])
     .told(&[sum("MembersLost", &[("outcome", "confirmed")])]);

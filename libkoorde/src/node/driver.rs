@@ -312,9 +312,6 @@ impl Driver {
                 };
                 count(&metrics.ring_changes, kind);
                 let is_dead = reason == DownReason::Dead;
-                if is_dead {
-                    count(&metrics.suspicions, "confirmed");
-                }
                 let now = clock::now().instant;
                 self.gate.down(&member, is_dead, now);
                 if reason == DownReason::Left {
@@ -334,6 +331,7 @@ impl Driver {
                 info!("Others took this node for dead.");
             }
             Event::Stabilized { took } => metrics.stabilize_seconds.took(took),
+            Event::Confirmed => count(&metrics.suspicions, "confirmed"),
             Event::Refuted => count(&metrics.suspicions, "refuted"),
             Event::Left => debug!("Left the ring."),
             Event::Superseded { by } => {

@@ -275,8 +275,11 @@ impl Ring {
             member,
             reason: DownReason::Dead,
         };
-        if self.lose(now, gone.clone()) && publish {
-            self.push(&Change::Gone(gone));
+        if self.lose(now, gone.clone()) {
+            self.emit(Event::Confirmed);
+            if publish {
+                self.push(&Change::Gone(gone));
+            }
         }
         // Tell the corpse: if it was only slow, it refutes at once.
         self.send(addr, Message::Dead { incarnation });

@@ -153,7 +153,10 @@ pub enum Event {
         /// How long it took.
         took: std::time::Duration,
     },
-    /// A member that had missed more than one probe has answered.
+    /// This node has found a member dead, by its own probes and not by what others say. The
+    /// [`Event::Down`] of it has come just before.
+    Confirmed,
+    /// A member that had missed a probe has answered.
     Refuted,
     /// We have left; the ring says nothing more.
     Left,
