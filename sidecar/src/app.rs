@@ -196,9 +196,11 @@ impl App {
         info!("Stopping.");
         self.phase.send_replace(Phase::Stopping);
         self.poll.abort_all();
-        // Each is bounded by `finish` itself; one that panicked has nothing left to finish.
         let end = Instant::now() + bounds.finish;
-        while self.listeners.join_next().await.is_some() {}
+        // Each is bounded by `finish` itself; one that panicked has nothing left to finish.
+        let listeners = async { while self.listeners.join_next().await.is_some() {} };
+        // A peer's client may still read what it asked of us as the owner.
+        tokio::join!(listeners, self.node.drain(bounds.finish));
         self.node
             .stop(end.saturating_duration_since(Instant::now()))
             .await;

@@ -9,34 +9,38 @@ mod traces_of_apps;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
+use futures_util::{
+    StreamExt,
+    future::join_all,
+    stream::{iter, once},
+};
 use http::Request;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, StreamBody};
+use hyper::body::Frame;
 use koorde_tests::{
     origin::{Origin, response, stream},
-    process::{Process, client, fetch, get},
+    process::{Process, client, fetch, get, now},
 };
+use tokio::{net::TcpStream, sync::watch};
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
+
+/// Which of these nodes, by its place, owns a URL.
+async fn owner_of(nodes: &[Process], url: &str) -> usize {
+    let path = format!("/debug/explain?url={url}");
+    let explained = nodes[0].admin_json(&path).await;
+    let owner = explained["owners"][0].as_str().expect("an owner");
+    let number = owner.trim_start_matches("koorde-").parse();
+    number.expect("a number")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_owner_costs_one_more_origin_request_and_no_answer() {
     let origin = Origin::fixed(Duration::from_millis(500), FRESH, "body").await;
     let mut nodes = Process::ring(4, &[]).await;
     let url = origin.url("/killed");
-    let explained = nodes[0]
-        .admin_json(&format!("/debug/explain?url={url}"))
-        .await;
-    let owner = explained["owners"][0]
-        .as_str()
-        .expect("an owner")
-        .to_owned();
-    let owner = nodes.remove(
-        owner
-            .trim_start_matches("koorde-")
-            .parse()
-            .expect("a number"),
-    );
+    let owner = owner_of(&nodes, &url).await;
+    let owner = nodes.remove(owner);
     let client = client();
     let urls: Vec<String> = (0..90).map(|n| nodes[n % 3].url(&url)).collect();
     let answers = join_all(urls.iter().map(|url| fetch(&client, url)));
@@ -68,10 +72,7 @@ async fn a_body_larger_than_a_tenth_of_the_store_goes_through_two_nodes_in_bound
     .await;
     let nodes = Process::ring(2, &[]).await;
     let url = origin.url("/large");
-    let explained = nodes[0]
-        .admin_json(&format!("/debug/explain?url={url}"))
-        .await;
-    let other = usize::from(explained["owners"][0] == "koorde-0");
+    let other = 1 - owner_of(&nodes, &url).await;
     let before: Vec<u64> = nodes.iter().map(Process::rss).collect();
     let mut body = get(&client(), &nodes[other].url(&url))
         .await
@@ -111,21 +112,53 @@ async fn sigterm_finishes_what_is_under_way_and_leaves_the_ring() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn sigterm_finishes_what_the_client_of_a_peer_reads() {
+    let (release, released) = watch::channel(false);
+    let origin = Origin::start(move |_| {
+        let mut released = released.clone();
+        let rest = async move {
+            let _ended = released.wait_for(|released| *released).await;
+            Ok(Frame::data(Bytes::from("rest")))
+        };
+        let first = Ok(Frame::data(Bytes::from("first, ")));
+        let pieces = iter([first]).chain(once(rest));
+        async move {
+            let mut answer = response(200, FRESH, "");
+            *answer.body_mut() = BodyExt::boxed(StreamBody::new(pieces));
+            answer
+        }
+    })
+    .await;
+    let mut nodes = Process::ring(2, &[]).await;
+    let url = origin.url("/read");
+    let owner = owner_of(&nodes, &url).await;
+    let mut owner = nodes.remove(owner);
+    let answer = get(&client(), &nodes[0].url(&url)).await;
+    let mut body = answer.expect("a head").into_body();
+    let first = body.frame().await.expect("a piece").expect("not cut");
+    assert_eq!(first.into_data().expect("data"), "first, ");
+    owner.signal("-TERM").await;
+    let started = now();
+    // It takes no clients of its own any more: only the peer's is left.
+    while TcpStream::connect(owner.http).await.is_ok() {
+        assert!(
+            started.elapsed() < Duration::from_secs(20),
+            "it never stops"
+        );
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    release.send_replace(true);
+    let rest = body.collect().await.expect("not cut").to_bytes();
+    assert_eq!(rest, "rest");
+    assert!(owner.wait().await, "exit 0");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_owner_delays_an_answer_but_does_not_lose_it() {
     let origin = Origin::fixed(Duration::ZERO, FRESH, "body").await;
     let nodes = Process::ring(3, &[]).await;
     let url = origin.url("/frozen");
-    let explained = nodes[0]
-        .admin_json(&format!("/debug/explain?url={url}"))
-        .await;
-    let owner = explained["owners"][0]
-        .as_str()
-        .expect("an owner")
-        .to_owned();
-    let owner: usize = owner
-        .trim_start_matches("koorde-")
-        .parse()
-        .expect("a number");
+    let owner = owner_of(&nodes, &url).await;
     nodes[owner].signal("-STOP").await;
     let answer = fetch(&client(), &nodes[(owner + 1) % 3].url(&url)).await;
     assert_eq!(answer.expect("an answer").body(), "body");
