@@ -107,6 +107,29 @@ async fn a_tunnel_carries_any_bytes_both_ways_and_ends_with_them() {
 }
 
 #[tokio::test]
+async fn what_a_client_sends_through_a_tunnel_arrives_although_the_other_side_has_ended() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let to = listener.local_addr().expect("it is bound");
+    let received = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a connection");
+        stream.shutdown().await.expect("it is open");
+        let mut all = Vec::new();
+        stream.read_to_end(&mut all).await.expect("in order");
+        all.len()
+    });
+    let app = app(|_| {}).await;
+    let many = "x".repeat(256 << 10);
+    let mut stream = connect(&app, to, &many).await;
+    let mut answer = String::new();
+    let read = tokio::time::timeout(SOON, stream.read_to_string(&mut answer)).await;
+    read.expect("the other side's end").expect("in order");
+    stream.write_all(many.as_bytes()).await.expect("it is open");
+    stream.shutdown().await.expect("it is open");
+    assert_eq!(received.await.expect("no panic"), 2 * many.len());
+    app.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_tunnel_is_refused_unless_it_is_configured() {
     let (app, origin) = (
         app(|settings| settings.http.connect = false).await,

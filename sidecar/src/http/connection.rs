@@ -148,7 +148,10 @@ where
         };
         tokio::select! {
             ended = connection.as_mut() => return match (ended, tunnel.take()) {
-                (Ok(()), Some(tunnel)) => tunnel.run(shared.settings.idle_timeout).await,
+                (Ok(()), Some(tunnel)) => {
+                    interims.becomes_tunnel();
+                    tunnel.run(shared.settings.idle_timeout).await
+                }
                 (Ok(()), None) => Closed::Done,
                 (Err(_), _) => Closed::Broken,
             },

@@ -43,6 +43,8 @@ struct State {
     open: bool,
     /// hyper has handed over bytes and has not said since that these were all.
     mid_response: bool,
+    /// It speaks no HTTP any more.
+    is_tunnel: bool,
     waiting: BytesMut,
     count: usize,
     bytes: usize,
@@ -71,6 +73,11 @@ impl Slot {
             slot: Arc::clone(self),
             generation: state.generation,
         })
+    }
+
+    /// From now on the connection is a tunnel: what comes behind its end is the other side's.
+    pub(super) fn becomes_tunnel(&self) {
+        self.state().is_tunnel = true;
     }
 
     /// What waits to be written.
@@ -274,6 +281,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Interims<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.slot.state().is_tunnel {
+            return Pin::new(&mut self.inner).poll_shutdown(cx);
+        }
         if let Linger::No = self.linger {
             ready!(Pin::new(&mut self.inner).poll_shutdown(cx))?;
             self.linger = Linger::Shutdown;
