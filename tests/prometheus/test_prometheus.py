@@ -245,6 +245,11 @@ STORIES = [
         "10m", {"KoordePurgesDiffer"},
     ),
     (
+        "purges that never end, each heard by one node a sample later",
+        [series("koorde_purge_generation", "1+1x40", 0), series("koorde_purge_generation", "0+1x40", 1)],
+        "16m", set(),
+    ),
+    (
         "the first review of an injector fails",
         [series("koorde_injector_reviews_total", "0x9 1x40", None, 'outcome="failed",reason=""'),
          series("koorde_injector_cert_not_after_seconds", "9999999999x60", None)],
