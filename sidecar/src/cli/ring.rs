@@ -5,7 +5,11 @@ use std::time::Duration;
 use clap::Args;
 use libkoorde::node::report::{MemberReport, RingReport};
 
-use super::{Endpoint, Failure, client::Client, output};
+use super::{
+    Endpoint, Failure,
+    client::Client,
+    output::{self, printable},
+};
 
 mod watch;
 
@@ -68,16 +72,14 @@ fn headline(ring: &RingReport) -> String {
     } else if ring.complete {
         "all are known: every request is one hop".to_owned()
     } else {
-        let through = ring.de_bruijn.join(" ");
+        let through = printable(&ring.de_bruijn.join(" "));
         format!(
             "not all are known: look-ups go by de Bruijn pointers of degree {}: {through}",
             ring.degree
         )
     };
-    format!(
-        "{} ({}) is {}; {count}, {way}",
-        ring.node, ring.id, ring.state
-    )
+    let [node, id, state] = [&ring.node, &ring.id, &ring.state].map(|text| printable(text));
+    format!("{node} ({id}) is {state}; {count}, {way}")
 }
 
 /// The members, a line each.
@@ -103,12 +105,12 @@ pub(crate) fn members(members: &[MemberReport]) -> String {
             member.state.clone()
         };
         table.add_row([
-            member.name.clone(),
+            printable(&member.name),
             output::percent(member.share),
-            state,
+            printable(&state),
             round_trip,
-            member.id.clone(),
-            member.address.clone(),
+            printable(&member.id),
+            printable(&member.address),
             member.incarnation.to_string(),
         ]);
     }
@@ -154,6 +156,17 @@ mod tests {
             ..ring(&["a", "b"])
         };
         assert!(headline(&far).contains("de Bruijn pointers of degree 16: b"));
+    }
+
+    #[test]
+    fn nothing_that_a_peer_calls_itself_moves_the_cursor() {
+        let odd = ring(&["a\u{1b}[2J", "b\u{1b}[2J"]);
+        for text in [headline(&odd), members(&odd.members)] {
+            assert!(
+                !text.contains('\u{1b}') && text.contains("\u{fffd}[2J"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn lines(numbers: &Numbers<'_>) -> Vec<String> {
         .0
         .pointer("/node")
         .and_then(|node| node.as_str().or_else(|| node.get("name")?.as_str()));
-    let name = name.unwrap_or("without name");
+    let name = printable(name.unwrap_or("without name"));
     let mut lines = match members(numbers) {
         Some(members) => vec![format!("cluster   {members}, asked by {name}")],
         None => vec![format!("node      {name}")],
@@ -179,8 +179,15 @@ fn hit_rate(numbers: &Numbers<'_>) -> Option<String> {
         numbers.count("/cache/hits")?,
         numbers.count("/cache/misses")?,
     );
-    if hits + misses == 0 {
-        return Some("none yet: nothing was asked".to_owned());
+    let count = |path| numbers.count(path).unwrap_or_default();
+    if hits + misses + count("/cache/validated") == 0 {
+        let other = count("/cache/bypass") + count("/cache/errors");
+        let why = if other > 0 {
+            "nothing that could be one was asked"
+        } else {
+            "nothing was asked"
+        };
+        return Some(format!("none yet: {why}"));
     }
     let (hits, misses) = (output::counted(hits, "hit"), output::count(misses));
     Some(format!(
@@ -269,12 +276,17 @@ mod tests {
     }
 
     #[test]
-    fn a_new_node_has_no_hit_rate_yet() {
-        let report = json!({ "node": "a", "cache": { "hits": 0, "misses": 0, "hit_rate": 0.0 } });
-        assert!(
-            lines(&Numbers(&report))
-                .join("\n")
-                .contains("nothing was asked")
-        );
+    fn a_hit_rate_of_nothing_says_why() {
+        for (field, told) in [
+            ("stores", "none yet: nothing was asked"),
+            ("bypass", "none yet: nothing that could be one was asked"),
+            ("errors", "none yet: nothing that could be one was asked"),
+            ("validated", "0.0 % (0 hits to 0 missed"),
+        ] {
+            let mut report = json!({ "cache": { "hits": 0, "misses": 0, "hit_rate": 0.0 } });
+            report["cache"][field] = json!(5);
+            let text = lines(&Numbers(&report)).join("\n");
+            assert!(text.contains(told), "{field}: {text}");
+        }
     }
 }
