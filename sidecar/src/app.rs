@@ -129,6 +129,7 @@ impl App {
             traces: telemetry.traces(),
             token,
             takes_purges: settings.admin.purge,
+            admin_hosts: settings.admin.hosts.clone(),
             gateway: Gateway::new(&settings.config()).map_err(AppError::Settings)?,
             look_aside: CacheService::new(&node, settings.http.max_look_aside),
             tunnels: Arc::new(Semaphore::new(settings.http.max_tunnels)),

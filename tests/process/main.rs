@@ -21,7 +21,7 @@ use koorde_tests::{
     origin::{Origin, response, stream},
     process::{Process, client, fetch, get, now},
 };
-use tokio::{net::TcpStream, sync::watch};
+use tokio::{io::AsyncWriteExt, net::TcpStream, sync::watch};
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
@@ -222,6 +222,30 @@ async fn a_log_line_that_every_request_would_write_is_written_so_often_and_no_mo
         .iter()
         .filter(|line| line["msg"] == "Request failed." && line["status"] == 508);
     assert_eq!(failed.count(), 3, "{lines:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_is_audited_although_its_client_leaves_before_the_receipt() {
+    let mut nodes = Process::ring(2, &[]).await;
+    // So that the receipt has to wait.
+    nodes[1].signal("-STOP").await;
+    let mut stream = TcpStream::connect(nodes[0].admin)
+        .await
+        .expect("it listens");
+    let purge = b"POST /purge?tag=left HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(purge).await.expect("it reads");
+    let issued = "koorde_cache_purges_total{kind=\"issued\"}";
+    let started = now();
+    while nodes[0].series(issued).await == 0 {
+        assert!(started.elapsed() < Duration::from_secs(10), "never issued");
+    }
+    drop(stream);
+    nodes[0].signal("-TERM").await;
+    assert!(nodes[0].wait().await, "exit 0");
+    let lines = nodes[0].logged().await;
+    let audited = lines.iter().filter(|line| line["audit"] == "purge");
+    let scopes: Vec<_> = audited.map(|line| &line["scope"]).collect();
+    assert_eq!(scopes, ["tag left"], "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,13 @@ async fn carry_out(
 ) -> Answer {
     let mut answer = match asked {
         Ok(purge) => {
+            let mut audit = Audit {
+                method,
+                purge: &purge,
+                is_written: false,
+            };
             let receipt = state.node.purge(&purge).await;
+            audit.is_written = true;
             // Who did what, and who took part: for whoever asks later.
             info!(
                 audit = "purge",
@@ -111,6 +117,28 @@ async fn carry_out(
     answer
 }
 
+/// Says who did what although the client was gone before there was a receipt: the purge goes on.
+struct Audit<'a> {
+    method: &'a Method,
+    purge: &'a PurgeRequest,
+    is_written: bool,
+}
+
+impl Drop for Audit<'_> {
+    fn drop(&mut self) {
+        if !self.is_written {
+            info!(
+                audit = "purge",
+                method = self.method.as_str(),
+                scope = %self.purge.scope,
+                tenant = self.purge.tenant,
+                kind = self.purge.kind.as_str(),
+                "Purged on request; the client left before the receipt."
+            );
+        }
+    }
+}
+
 fn refused(failure: &Failure, accept: &Accept) -> Answer {
     let mut answer = failure.answer(accept);
     let (name, value) = match failure.status {
@@ -131,7 +159,7 @@ fn asked<B>(state: &State, request: &Request<B>) -> Result<PurgeRequest, Failure
         let status = StatusCode::METHOD_NOT_ALLOWED;
         return Err(Failure::new(status, "method", message));
     }
-    super::same_site(request.headers())?;
+    super::same_site(request, &state.admin_hosts)?;
     permitted(state, request.headers())?;
     read(request.uri().query().unwrap_or_default()).map_err(Failure::bad_request)
 }

@@ -49,6 +49,8 @@ pub struct State {
     pub token: Option<Token>,
     /// Whether clients may purge at all.
     pub takes_purges: bool,
+    /// `admin.hosts`.
+    pub admin_hosts: Vec<String>,
     /// Which hosts and paths are answered for an upstream.
     pub gateway: Gateway,
     /// For apps that make the origin's requests themselves.
@@ -192,7 +194,7 @@ impl Doors {
             BuiltIn::Explain => admin::explain(state, request, accept).await,
             BuiltIn::Config => respond::json(StatusCode::OK, &state.settings),
             BuiltIn::Page => admin::file(&request, accept),
-            BuiltIn::Events => match admin::same_site(request.headers()) {
+            BuiltIn::Events => match admin::same_site(&request, &state.admin_hosts) {
                 Ok(()) => admin::events(state, accept),
                 Err(failure) => failure.answer(accept),
             },

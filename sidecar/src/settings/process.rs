@@ -24,6 +24,10 @@ pub struct AdminSettings {
     /// `koorde.cache.v1`. Off in sidecars of a ring whose purges need a token, as an app could purge for
     /// everybody through its own. What other members purge is purged here, too.
     pub purge: bool,
+    /// Names under which a browser may show `/ui` and purge by it, at most 64. It may under
+    /// addresses, `localhost`, names without a dot and those of Services (`.svc`,
+    /// `.svc.cluster.local`) without being told: nobody else can point these at this node.
+    pub hosts: Vec<String>,
 }
 
 impl Default for AdminSettings {
@@ -33,6 +37,7 @@ impl Default for AdminSettings {
             max_connections: 256,
             token_file: None,
             purge: true,
+            hosts: Vec::new(),
         }
     }
 }
@@ -41,7 +46,16 @@ impl AdminSettings {
     pub(super) fn check(&self) -> Result<(), String> {
         let connections = self.max_connections;
         let ok = (1..=65_536).contains(&connections);
-        bound(ok, "admin.max_connections", &connections, "1 to 65536")
+        bound(ok, "admin.max_connections", &connections, "1 to 65536")?;
+        let hosts = self.hosts.len();
+        bound(hosts <= 64, "admin.hosts", &hosts, "at most 64 names")?;
+        let is_name = |host: &&String| !host.is_empty() && !host.contains([':', '/', ' ', '*']);
+        match self.hosts.iter().find(|host| !is_name(host)) {
+            Some(host) => Err(format!(
+                "admin.hosts = {host:?}: must be a name, without scheme and port"
+            )),
+            None => Ok(()),
+        }
     }
 }
 
