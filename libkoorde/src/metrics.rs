@@ -71,6 +71,7 @@ metrics! {
     look_aside: Counters = counters(LOOK_ASIDE);
     ring_state: Gauges = gauges(RING_STATE);
     ring_members: Gauges = gauges(RING_MEMBERS);
+    ring_arc: Gauges = gauges(RING_ARC);
     ring_successors: Gauges = gauges(RING_SUCCESSORS);
     ring_pointers: Gauges = gauges(RING_POINTERS);
     lookup_hops: Distributions = distributions(RING_LOOKUP_HOPS);

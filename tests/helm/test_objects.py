@@ -324,6 +324,7 @@ def test_a_job_puts_dashboard_and_alarms_after_each_install_and_upgrade_under_it
     whose = ["--cluster", "web/koorde", "--namespace", "Koorde", "--apply", "--region", "eu-west-1"]
     assert {c["name"]: c["args"] for c in spec["containers"]} == {
         "alarms": ["cloudwatch", "alarms", *whose, "--latency", "1", "--hit-ratio", "10", "--memory", "536870912B",
+                   "--flush", "600",
                    "--sns", "arn:aws:sns:eu-west-1:111122223333:oncall"],
         "dashboard": ["cloudwatch", "dashboard", *whose],
     }

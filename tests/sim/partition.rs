@@ -28,6 +28,29 @@ fn both_sides_of_a_partition_serve_and_a_healed_one_is_one_ring_within_five_seco
     }
 }
 
+/// What the alarm of a split ring looks at.
+#[test]
+fn the_arcs_of_each_ring_are_one_circle_together() {
+    let circles = |sim: &Sim| -> f64 {
+        let arcs = sim.living().into_iter();
+        let arcs = arcs.map(|node| sim.view(node).expect("lives").arc() as f64);
+        arcs.sum::<f64>() / 2_f64.powi(64)
+    };
+    for n in [1, 2, 3, 10, 50] {
+        let mut sim = Sim::settled(7, RingConfig::default(), n);
+        assert!((circles(&sim) - 1.0).abs() < 1e-6, "{n}: {}", circles(&sim));
+        if n < 2 {
+            continue;
+        }
+        sim.put_on_side(0, 1);
+        sim.run_for(Duration::from_secs(20));
+        assert!((circles(&sim) - 2.0).abs() < 1e-6, "{n}: {}", circles(&sim));
+        sim.heal();
+        sim.settle(Duration::from_secs(10));
+        assert!((circles(&sim) - 1.0).abs() < 1e-6, "{n}: {}", circles(&sim));
+    }
+}
+
 #[test]
 fn a_partition_heals_although_discovery_tells_nothing() {
     for seed in seeds(5) {

@@ -146,6 +146,11 @@ catalogue! {
         .by(&[label("state", &["alone", "joining", "active", "leaving", "left"])]);
     RING_MEMBERS = Metric::gauge("koorde_ring_members", "Members known, this node among them")
         .told(&[seen("RingMembers", Statistic::Minimum)]);
+    RING_ARC = Metric::gauge(
+        "koorde_ring_arc_ratio",
+        "Part of the circle between the predecessor and this node: 1 over all nodes of one ring",
+    )
+    .told(&[sum("RingArc", &[])]);
     RING_SUCCESSORS = Metric::gauge("koorde_ring_successors", "Successors known")
         .told(&[seen("RingSuccessors", Statistic::Minimum)]);
     RING_POINTERS = Metric::gauge(

@@ -345,6 +345,8 @@ impl Driver {
 fn show(metrics: &Metrics, view: &RingView) {
     let level = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     metrics.ring_members.set(level(view.members().len()));
+    let (before_us, all) = (view.arc() >> 1, 1 << 63);
+    metrics.ring_arc.at(0).set_part(before_us, all);
     metrics.ring_successors.set(level(view.successors().len()));
     metrics.ring_pointers.set(level(view.pointers().len()));
     metrics.ring_state.choose(view.state().as_str());

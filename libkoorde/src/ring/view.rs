@@ -210,6 +210,20 @@ impl RingView {
         if known == 0.0 { 0.0 } else { won / known }
     }
 
+    /// The points of the circle between our predecessor and us, of 2^64: all of them while we know
+    /// nobody else, none while we are not in a ring. In one ring they are one circle together.
+    #[must_use]
+    pub fn arc(&self) -> u64 {
+        if !Self::may_own(&self.me, self.phase) {
+            return 0;
+        }
+        match &self.predecessor {
+            _ if self.members.len() == 1 => u64::MAX,
+            Some(before) => before.id.distance(self.me.id),
+            None => 0,
+        }
+    }
+
     /// Where this node stands in its life.
     #[must_use]
     pub const fn state(&self) -> Phase {

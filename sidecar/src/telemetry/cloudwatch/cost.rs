@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn by_default_fifty_pods_cost_no_more_than_twelve_dollars() {
         let defaults = crate::settings::CloudWatchSettings::default();
-        for (exporter, most) in [(Exporter::Api, 12.0), (Exporter::EmfStdout, 13.0)] {
+        for (exporter, most) in [(Exporter::Api, 12.0), (Exporter::EmfStdout, 13.5)] {
             let plan = Plan {
                 exporter,
                 pods: 50,

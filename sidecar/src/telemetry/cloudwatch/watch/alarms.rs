@@ -3,9 +3,11 @@
 //! Only two of them tell anybody: `Page`, which wakes people, and `Look`, which does not and which is
 //! quiet while `Page` is loud. So one fault tells once, whatever it sets off.
 
+use std::time::Duration;
+
 use super::{
     Subject,
-    series::{self, Look, Series, Stat},
+    series::{self, Look, PERIOD, Stat},
 };
 
 /// What a user may set.
@@ -17,6 +19,10 @@ pub struct Limits {
     pub hit_ratio: f64,
     /// Bytes of memory that a node may have: its container's limit.
     pub memory: u64,
+    /// The nodes' `cloudwatch.interval`: between two looks at their counters.
+    pub interval: Duration,
+    /// The nodes' `cloudwatch.flush`: between two calls.
+    pub flush: Duration,
 }
 
 impl Default for Limits {
@@ -25,6 +31,8 @@ impl Default for Limits {
             latency: 1.0,
             hit_ratio: 10.0,
             memory: 512 << 20,
+            interval: Duration::from_secs(60),
+            flush: Duration::from_secs(300),
         }
     }
 }
@@ -60,8 +68,13 @@ pub enum Condition {
         /// How many there must be.
         floor: u32,
     },
-    /// The node that has most less the one that has least.
-    Spread(Series),
+    /// The sum over all nodes of a level that each tells once in `interval`.
+    Together {
+        /// The sum of all that is told in a period.
+        sum: Look,
+        /// Between two looks of a node.
+        interval: Duration,
+    },
     /// `value`, in periods in which `when` is more than `floor`.
     When {
         /// What is looked at.
@@ -112,7 +125,7 @@ pub fn alarms(limits: &Limits) -> Vec<Alarm> {
     [
         of_requests(limits),
         of_origins(),
-        of_the_ring(),
+        of_the_ring(limits),
         of_nodes(limits),
     ]
     .concat()
@@ -120,15 +133,18 @@ pub fn alarms(limits: &Limits) -> Vec<Alarm> {
 
 fn of_requests(limits: &Limits) -> Vec<Alarm> {
     let requests = series::REQUESTS.look(Stat::Sum);
+    let calls = 3 * limits.flush.max(limits.interval).as_secs();
+    let silent = u32::try_from(calls.div_ceil(PERIOD.as_secs())).unwrap_or(u32::MAX);
+    let silent = silent.max(3);
     vec![
         Alarm {
             id: "Silent",
-            means: "No node has told CloudWatch anything for 15 minutes: no node runs, or none may call it.",
+            means: "No node has told CloudWatch anything for three calls, 15 minutes or more: no node runs, or none may call it.",
             // Every node tells a sum each minute, be it 0.
             of: Condition::Of(series::REQUESTS.look(Stat::SampleCount)),
             is: Bound::Below(1.0),
-            // One call in five minutes: three missed ones are no accident.
-            periods: (3, 3),
+            // Three missed calls are no accident.
+            periods: (silent, silent),
             missing: Missing::Wrong,
         },
         Alarm {
@@ -206,7 +222,7 @@ fn of_origins() -> Vec<Alarm> {
     ]
 }
 
-fn of_the_ring() -> Vec<Alarm> {
+fn of_the_ring(limits: &Limits) -> Vec<Alarm> {
     let most_members = series::RING_MEMBERS.look(Stat::Maximum);
     vec![
         Alarm {
@@ -225,9 +241,13 @@ fn of_the_ring() -> Vec<Alarm> {
         },
         Alarm {
             id: "RingSplit",
-            means: "Nodes have not known the same number of members for 15 minutes: origins get more than one request.",
-            of: Condition::Spread(series::RING_MEMBERS),
-            is: Bound::Above(0.0),
+            means: "There has been more than one ring for 15 minutes: origins get more than one request.",
+            // The arcs of one ring are one circle, whoever comes and goes.
+            of: Condition::Together {
+                sum: series::RING_ARC.look(Stat::Sum),
+                interval: limits.interval,
+            },
+            is: Bound::Above(1.5),
             periods: (3, 3),
             missing: Missing::Unknown,
         },
@@ -326,7 +346,7 @@ impl Condition {
                 looks.push(*whole);
                 looks
             }
-            Self::Spread(series) => vec![series.look(Stat::Maximum), series.look(Stat::Minimum)],
+            Self::Together { sum, .. } => vec![*sum],
             Self::When { value, when, .. } => vec![*value, *when],
         }
     }
@@ -341,7 +361,10 @@ impl Condition {
                 let whole = format!("m{}", parts.len() + 1);
                 Some(format!("IF({whole} > {floor}, 100 * {part} / {whole})"))
             }
-            Self::Spread(_) => Some("m1 - m2".to_owned()),
+            Self::Together { interval, .. } => {
+                let (seconds, period) = (interval.as_secs(), PERIOD.as_secs());
+                Some(format!("m1 * {seconds} / {period}"))
+            }
             Self::When { floor, .. } => Some(format!("IF(m2 > {floor}, m1)")),
         }
     }

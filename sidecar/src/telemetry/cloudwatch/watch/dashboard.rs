@@ -140,6 +140,11 @@ fn ring() -> Vec<Graph> {
             levels(series::RING_SUCCESSORS),
         ),
         graph(
+            "Arcs of all nodes at all looks (one ring, a look a minute: 5)",
+            "",
+            sums(&[series::RING_ARC]),
+        ),
+        graph(
             "Trouble in the ring",
             "",
             sums(&[

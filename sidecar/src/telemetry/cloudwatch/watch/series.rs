@@ -143,6 +143,7 @@ series! {
     STORED_BYTES = node::CACHE_STORED_BYTES, "StoredBytes";
     PURGES_UNREACHABLE = node::PURGE_UNREACHABLE, "PurgesUnreachable";
     RING_MEMBERS = node::RING_MEMBERS, "RingMembers";
+    RING_ARC = node::RING_ARC, "RingArc";
     RING_SUCCESSORS = node::RING_SUCCESSORS, "RingSuccessors";
     MEMBERS_LOST = node::RING_SUSPICIONS, "MembersLost";
     OWNER_DISAGREEMENTS = node::OWNER_DISAGREEMENTS, "OwnerDisagreements";
