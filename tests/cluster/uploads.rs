@@ -3,6 +3,7 @@
 
 use std::{
     convert::Infallible,
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,12 +14,23 @@ use std::{
 use bytes::Bytes;
 use futures_util::stream;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::{
+    body::{Frame, Incoming},
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::conn::auto,
+};
 use koorde_tests::{
     cluster::{Cluster, eventually, fetch, get},
-    origin::{Origin, response},
+    origin::Origin,
 };
-use libkoorde::RequestBody;
+use libkoorde::{
+    RequestBody,
+    config::{RouteConfig, UpstreamConfig},
+    metrics::counted,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -32,16 +44,16 @@ fn whole(text: &'static str) -> RequestBody {
         .boxed_unsync()
 }
 
-/// A body of `pieces`, one after each pause; behind them nothing comes, not even the end, if it
-/// `stalls`.
-fn slow(pieces: usize, pause: Duration, stalls: bool) -> RequestBody {
+/// A body of `pieces`, one after each pause; then its end, or an error if it `breaks`.
+fn slow(pieces: usize, pause: Duration, breaks: bool) -> RequestBody {
     let body = stream::unfold(0, move |sent| async move {
         tokio::time::sleep(pause).await;
-        if sent == pieces && stalls {
-            std::future::pending::<()>().await;
-        }
-        let piece = Frame::data(Bytes::from_static(b"piece"));
-        (sent < pieces).then_some((Ok(piece), sent + 1))
+        let piece = if sent < pieces {
+            Ok(Frame::data(Bytes::from_static(b"piece")))
+        } else {
+            Err("its client is gone".into())
+        };
+        (sent < pieces + usize::from(breaks)).then_some((piece, sent + 1))
     });
     StreamBody::new(body).boxed_unsync()
 }
@@ -55,7 +67,7 @@ fn post(url: &str) -> libkoorde::Request {
 /// An origin on raw sockets. It answers the first `answers` requests of each connection, reads one
 /// more, if it `reads`, and closes. Counts the requests that it has read.
 struct Closing {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     seen: Arc<AtomicUsize>,
     closed: Arc<AtomicUsize>,
     _server: JoinSet<()>,
@@ -116,29 +128,103 @@ async fn read_head(stream: &mut TcpStream) {
     }
 }
 
+/// A server of HTTP/1.1 and HTTP/2 that reads every body to its end, if it comes to one.
+async fn reading() -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut connections = JoinSet::new();
+        loop {
+            let (stream, _) = listener.accept().await.expect("it accepts");
+            let service = service_fn(|request: http::Request<Incoming>| async {
+                let body = request.into_body().collect().await?.to_bytes();
+                Ok::<_, hyper::Error>(http::Response::new(Full::new(body)))
+            });
+            connections.spawn(async move {
+                let _ended = auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .await;
+            });
+        }
+    });
+    (address, server)
+}
+
+/// One node that asks this server for everything, and leaves it out at its first failure.
+async fn strict(server: SocketAddr, h2c: bool) -> Cluster {
+    Cluster::with(1, |config| {
+        config.routes = vec![RouteConfig {
+            upstream: Some("strict".to_owned()),
+            ..RouteConfig::default()
+        }];
+        let upstream = UpstreamConfig {
+            servers: vec![format!("http://{server}")],
+            h2c,
+            max_fails: 1,
+            ..UpstreamConfig::default()
+        };
+        config.upstreams.insert("strict".to_owned(), upstream);
+        config.origin.limits.breaker_failures = 1;
+        config.origin.idle_timeout = Duration::from_millis(100);
+        config.origin.response_timeout = Duration::from_secs(10);
+    })
+    .await
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_upload_is_not_a_slow_origin() {
-    let origin = Origin::start(|request| async {
-        let body = request.into_body().collect().await;
-        let length = body.map_or(0, |body| body.to_bytes().len());
-        response(if length == 50 { 200 } else { 400 }, &[], "read")
-    })
-    .await;
-    let cluster = Cluster::with(1, |config| {
-        config.origin.response_timeout = Duration::from_millis(250);
-        config.origin.idle_timeout = Duration::from_millis(400);
-    })
-    .await;
-    let node = &cluster.nodes[0];
-    let body = slow(10, Duration::from_millis(60), false);
-    let answer = node.fetch_with_body(post(&origin.url("/slow")), body).await;
-    assert_eq!(answer.expect("600 ms of upload").status().as_u16(), 200);
-    let stalls = slow(2, Duration::from_millis(10), true);
-    let error = node
-        .fetch_with_body(post(&origin.url("/stalls")), stalls)
-        .await;
-    let error = error.expect_err("nothing comes").to_string();
-    assert_eq!(error, "origin did not answer within 400 ms");
+async fn an_upload_that_its_client_breaks_off_is_not_the_origins_failure() {
+    let (address, _server) = reading().await;
+    for h2c in [false, true] {
+        let cluster = strict(address, h2c).await;
+        let (node, metrics) = (&cluster.nodes[0], &cluster.metrics[0]);
+        let url = "http://api.example/broken";
+        for pieces in [0, 3, 0] {
+            let body = slow(pieces, Duration::from_millis(20), true);
+            let error = node.fetch_with_body(post(url), body).await;
+            let error = error.expect_err("it has no end").to_string();
+            let said = "the request's body broke off: its client is gone";
+            assert_eq!(error, said, "HTTP/2: {h2c}");
+        }
+        for kind in ["connect", "timeout", "broken"] {
+            assert_eq!(metrics.origin_errors.of(&["strict", kind]).get(), 0);
+        }
+        assert_eq!(counted(&metrics.upstream_servers, "out"), 0);
+        assert_eq!(counted(&metrics.origin_breaker, "opened"), 0);
+        let sent = node.fetch_with_body(post(url), whole("all of it")).await;
+        assert_eq!(sent.expect("it is well").status().as_u16(), 200);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_is_not_a_silent_origin() {
+    let (address, _server) = reading().await;
+    for h2c in [false, true] {
+        let cluster = strict(address, h2c).await;
+        let node = &cluster.nodes[0];
+        // Of the first piece, too, there is nothing for three times `origin.idle_timeout`.
+        let body = slow(2, Duration::from_millis(300), false);
+        let sent = node.fetch_with_body(post("http://api.example/slow"), body);
+        let answer = sent.await.expect("900 ms of upload");
+        let body = answer.into_body().collect().await.expect("a body");
+        assert_eq!(body.to_bytes(), "piecepiece", "HTTP/2: {h2c}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_that_takes_nothing_of_an_upload_is_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("it is bound");
+    let cluster = strict(address, false).await;
+    let piece = Bytes::from(vec![b'x'; 1 << 20]);
+    let endless = stream::repeat_with(move || Ok(Frame::data(piece.clone())));
+    let body = StreamBody::new(endless).boxed_unsync();
+    let sent = cluster.nodes[0].fetch_with_body(post("http://api.example/full"), body);
+    let error = sent.await.expect_err("it is never read").to_string();
+    assert_eq!(error, "origin did not answer within 100 ms");
+    let (metrics, strict) = (&cluster.metrics[0], ["strict", "timeout"]);
+    assert_eq!(metrics.origin_errors.of(&strict).get(), 1);
+    assert_eq!(counted(&metrics.upstream_servers, "out"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -348,8 +348,11 @@ impl Node {
     /// the store; an unsafe method that succeeds invalidates what is stored of its target
     /// (RFC 9111 §4.4) on every node, before this returns.
     ///
+    /// Nothing here bounds how long a body stays silent while the origin would take more of it: it is to
+    /// end itself then, with an error. That, as any of its errors, is not the origin's failure.
+    ///
     /// # Errors
-    /// As [`Node::fetch`].
+    /// As [`Node::fetch`], and that the body ended in an error.
     pub async fn fetch_with_body(
         &self,
         request: Request,

@@ -29,6 +29,7 @@ mod breaker;
 mod bucket;
 mod budget;
 mod exchange;
+mod failure;
 mod gate;
 mod leases;
 mod ledger;
@@ -41,7 +42,8 @@ pub(crate) use body::{OriginBody, Piece};
 pub(crate) use leases::Parts;
 pub(crate) use ledger::{Ask, Grant, VALID};
 
-use exchange::{NoAnswer, Outbound, Pool};
+use exchange::{Outbound, Pool};
+use failure::NoAnswer;
 use gate::{Gates, Permit};
 use leases::Leases;
 use upload::Unsent;
@@ -230,12 +232,11 @@ impl Origin {
         let received = clock::now();
         let (response, turn) = match sent {
             Ok(sent) => sent,
-            Err(NoAnswer { error, .. }) => {
-                // A refusal of ours says nothing of the origin.
-                if !matches!(error, FetchError::Denied { .. }) {
+            Err(failure) => {
+                if failure.is_the_origins() {
                     permit.failed(received.instant);
                 }
-                return Err(error);
+                return Err(failure.error);
             }
         };
         let exchange = Exchange {

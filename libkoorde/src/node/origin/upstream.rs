@@ -13,13 +13,14 @@ use tracing::{info, warn};
 use super::{
     super::{clock, connector::Connector, request::no_body, tasks::Tasks},
     balance::Balance,
-    exchange::{NoAnswer, Outbound, Pool, pool},
+    exchange::{Outbound, Pool, pool},
+    failure::NoAnswer,
     retry::RetryBudget,
     upload::Unsent,
 };
 use crate::{
     config::{OriginConfig, UpstreamConfig},
-    error::{FetchError, StartError},
+    error::StartError,
     metrics::{Metrics, count},
     policy::Target,
     ring::Rng,
@@ -117,7 +118,7 @@ impl Upstream {
         loop {
             let now = clock::now().instant;
             let Some(turn) = self.choose(now, &tried) else {
-                return Err(last.unwrap_or_else(nobody));
+                return Err(last.unwrap_or_else(NoAnswer::nobody));
             };
             let index = turn.index;
             let pool = &self.servers[index].pool;
@@ -128,8 +129,11 @@ impl Upstream {
                     return Ok((response, turn));
                 }
                 Some(Err(failure)) => failure,
-                None => return Err(last.unwrap_or_else(nobody)),
+                None => return Err(last.unwrap_or_else(NoAnswer::nobody)),
             };
+            if !failure.is_the_origins() {
+                return Err(failure);
+            }
             let now = clock::now().instant;
             if self.balance().failed(index, now) {
                 count(&self.metrics.upstream_servers, "out");
@@ -239,11 +243,4 @@ fn bare(host: &str) -> String {
     host.trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned()
-}
-
-fn nobody() -> NoAnswer {
-    NoAnswer {
-        error: FetchError::Origin("no server of the upstream is left to try".to_owned()),
-        is_unsent: true,
-    }
 }
