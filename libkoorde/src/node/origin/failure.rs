@@ -15,8 +15,8 @@ use crate::{
 
 /// Why there is no answer.
 #[derive(Debug)]
-pub(super) struct NoAnswer {
-    pub(super) error: FetchError,
+pub(crate) struct NoAnswer {
+    pub(crate) error: FetchError,
     /// Whether the server can't have seen any of the request.
     pub(super) is_unsent: bool,
     why: Why,
@@ -38,7 +38,7 @@ enum Why {
 
 impl NoAnswer {
     /// There is no connection.
-    pub(super) fn unconnected(error: &(dyn Error + 'static)) -> Self {
+    pub(crate) fn unconnected(error: &(dyn Error + 'static)) -> Self {
         let (why, error) = if let Some(denied) = denied(error) {
             let (reason, target) = (denied.reason, denied.target.clone());
             (Why::Denied(reason), FetchError::Denied { reason, target })
@@ -101,7 +101,7 @@ impl NoAnswer {
     }
 
     /// Counts it, under the word for the upstream.
-    pub(super) fn count(&self, metrics: &Metrics, upstream: &str) {
+    pub(crate) fn count(&self, metrics: &Metrics, upstream: &str) {
         let (kind, stage) = match self.why {
             Why::Upload => return,
             Why::Denied(reason) => {

@@ -39,11 +39,11 @@ mod upload;
 mod upstream;
 
 pub(crate) use body::{OriginBody, Piece};
+pub(crate) use failure::NoAnswer;
 pub(crate) use leases::Parts;
 pub(crate) use ledger::{Ask, Grant, VALID};
 
 use exchange::{Outbound, Pool};
-use failure::NoAnswer;
 use gate::{Gates, Permit};
 use leases::Leases;
 use upload::Unsent;
@@ -309,7 +309,7 @@ fn redirect(from: &Target, head: &http::response::Parts) -> Option<Result<Target
 }
 
 /// An error with its causes, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {
