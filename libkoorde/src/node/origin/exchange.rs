@@ -49,28 +49,47 @@ pub(super) struct Outbound<'a> {
 }
 
 impl Outbound<'_> {
-    /// Sends it and waits for the response's head; `None` if the body was begun before.
+    /// Sends it and waits for the response's head; `None` if the body was begun before. Counts the
+    /// request, and that there was no answer.
     pub(super) async fn send(
         &self,
         pool: &Pool,
         config: &OriginConfig,
         metrics: &Metrics,
     ) -> Option<Result<Response<Incoming>, NoAnswer>> {
-        let (upload, mut progress) = self.body.attempt()?;
+        let body = self.body.attempt()?;
         metrics.origin_requests.inc();
+        let sent = self.exchange(pool, config, body).await;
+        Some(sent.inspect_err(|failure| failure.count(metrics, self.upstream)))
+    }
+
+    /// The same for what this node asks by itself: what is counted is what clients cause.
+    pub(super) async fn send_uncounted(
+        &self,
+        pool: &Pool,
+        config: &OriginConfig,
+    ) -> Option<Result<Response<Incoming>, NoAnswer>> {
+        let body = self.body.attempt()?;
+        Some(self.exchange(pool, config, body).await)
+    }
+
+    async fn exchange(
+        &self,
+        pool: &Pool,
+        config: &OriginConfig,
+        (upload, mut progress): (Upload, watch::Receiver<Progress>),
+    ) -> Result<Response<Incoming>, NoAnswer> {
         let response = pool.request(self.request(upload));
         let sent = within(config, &mut progress, response).await;
         let failure = match sent {
-            Ok(Ok(response)) => return Some(Ok(response)),
+            Ok(Ok(response)) => return Ok(response),
             Ok(Err(error)) => NoAnswer::of(&error),
             Err(waited) => NoAnswer::timeout(waited),
         };
         // hyper hands a broken upload back as if the connection had failed, over HTTP/2 without a word
         // of why.
         let said = progress.borrow().broken.clone();
-        let failure = said.map_or(failure, NoAnswer::upload);
-        failure.count(metrics, self.upstream);
-        Some(Err(failure))
+        Err(said.map_or(failure, NoAnswer::upload))
     }
 
     fn request(&self, upload: Upload) -> Request<Upload> {

@@ -217,7 +217,7 @@ impl Upstream {
             interim: None,
             upstream: &self.name,
         };
-        let answer = outbound.send(&server.pool, &self.config, &self.metrics);
+        let answer = outbound.send_uncounted(&server.pool, &self.config);
         match time::timeout(patience, answer).await {
             Ok(Some(Ok(response))) => (200..400).contains(&response.status().as_u16()),
             _ => false,
