@@ -60,8 +60,10 @@ impl Upstream {
         let ca_file = upstream.ca_file.as_deref();
         let ca_file = ca_file.map(|path| (format!("{key}.ca_file"), path));
         let mut servers = Vec::new();
+        let mut is_tls = true;
         for server in &upstream.servers {
             let target = Target::parse(server).map_err(|_| wrong(server))?;
+            is_tls &= target.scheme() == "https";
             let fixed = (bare(target.host()), target.port());
             let connector = Connector::to(fixed, config.connect_timeout, ca_file.as_ref())?;
             let authority = target.authority().parse().map_err(|_| wrong(server))?;
@@ -76,7 +78,7 @@ impl Upstream {
         let (fails, out) = (upstream.max_fails, upstream.fail_timeout);
         Ok(Self {
             name: name.to_owned(),
-            is_tls: upstream.servers.iter().all(|s| s.starts_with("https:")),
+            is_tls,
             host,
             balance: Mutex::new(Balance::new(servers.len(), fails, out, seed)),
             servers,
@@ -243,4 +245,28 @@ fn bare(host: &str) -> String {
     host.trim_start_matches('[')
         .trim_end_matches(']')
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_in_capitals_is_the_scheme() {
+        for (server, scheme) in [
+            ("HTTPS://10.0.0.2", "https"),
+            ("https://10.0.0.2:80", "https"),
+            ("HTTP://10.0.0.2:443", "http"),
+        ] {
+            let config = UpstreamConfig {
+                servers: vec![server.to_owned()],
+                ..UpstreamConfig::default()
+            };
+            let metrics = Metrics::new(&mut Default::default());
+            let upstream = Upstream::new("name", &config, &OriginConfig::default(), &metrics);
+            let target = Target::parse("http://api.example/path").expect("a URL");
+            let uri = upstream.expect("a server").uri(&target);
+            assert_eq!(uri, *format!("{scheme}://api.example/path"), "{server}");
+        }
+    }
 }
