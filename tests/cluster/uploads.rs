@@ -280,3 +280,64 @@ async fn a_kept_connection_that_died_costs_nobody_an_error() {
     }
     assert_eq!(origin.seen(), 50);
 }
+
+/// An origin that answers with what it was sent: the method, how the body was framed, and the body.
+async fn telling() -> Origin {
+    Origin::start(|request| async {
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        let told = |name| {
+            head.headers
+                .get(name)
+                .map_or("-", |v| v.to_str().expect("text"))
+        };
+        let framed = (told("content-length"), told("transfer-encoding"));
+        let text = format!("{} {} {} {}", head.method, framed.0, framed.1, body.len());
+        http::Response::new(koorde_tests::origin::whole(text))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_empty_post_says_that_it_is_empty() {
+    let (origin, cluster) = (telling().await, Cluster::start(1).await);
+    for (method, told) in [
+        ("POST", "POST 0 - 0"),
+        ("PUT", "PUT 0 - 0"),
+        ("PATCH", "PATCH 0 - 0"),
+        ("DELETE", "DELETE - - 0"),
+        ("GET", "GET - - 0"),
+    ] {
+        let mut request = get(&origin.url("/empty"));
+        request.method = method.parse().expect("a method");
+        request.fields.insert("content-length", 0.into());
+        let answer = fetch(&cluster.nodes[0], request).await;
+        assert_eq!(answer.expect("an answer").body(), told);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_get_with_a_body_of_unknown_length_reaches_the_origin_with_it() {
+    let (origin, cluster) = (telling().await, Cluster::start(1).await);
+    let ask = async |method: &str, body: RequestBody| {
+        let mut request = get(&origin.url("/_search"));
+        request.method = method.parse().expect("a method");
+        let sent = cluster.nodes[0].fetch_with_body(request, body).await;
+        let answer = sent.expect("an answer").into_body().collect().await;
+        answer.expect("a body").to_bytes()
+    };
+    let unknown = || slow(3, Duration::ZERO, false);
+    assert_eq!(ask("GET", unknown()).await, "GET - chunked 15");
+    assert_eq!(ask("POST", unknown()).await, "POST - chunked 15");
+    assert_eq!(ask("GET", whole("known")).await, "GET 5 - 5");
+    assert_eq!(ask("HEAD", unknown()).await, "");
+    // What follows on its connection is a request, and not taken for a body.
+    assert_eq!(ask("GET", unknown()).await, "GET - chunked 15");
+    // hyper drops the field where there is none of it.
+    let (address, _server) = reading().await;
+    let cluster = strict(address, true).await;
+    let request = get("http://api.example/_search");
+    let sent = cluster.nodes[0].fetch_with_body(request, unknown()).await;
+    let body = sent.expect("an answer").into_body().collect().await;
+    assert_eq!(body.expect("a body").to_bytes(), "piecepiecepiece");
+}

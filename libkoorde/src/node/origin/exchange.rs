@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, Method, Request, Response, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::Client,
@@ -93,27 +94,45 @@ impl Outbound<'_> {
     }
 
     fn request(&self, upload: Upload) -> Request<Upload> {
-        let has_body = !http_body::Body::is_end_stream(&upload);
+        let size = (!upload.is_end_stream()).then(|| upload.size_hint().exact());
         let mut request = Request::new(upload);
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();
         *request.headers_mut() = self.fields.clone();
         // The target's host, never the one of the door through which the request came.
         request.headers_mut().remove(header::HOST);
-        // Where nothing of a body is sent, nothing may announce one: an origin that believed it would
-        // take the next request on this connection for the body, and its answer for another's.
-        // hyper frames what there is, by its size if that is known.
-        request.headers_mut().remove(header::TRANSFER_ENCODING);
-        if !has_body {
-            request.headers_mut().remove(header::CONTENT_LENGTH);
-            request.headers_mut().remove(header::EXPECT);
-        }
+        frame(self.method, request.headers_mut(), size);
         if let Some(interim) = self.interim.cloned() {
             hyper::ext::on_informational(&mut request, move |response| {
                 interim.send(response.status(), response.headers());
             });
         }
         request
+    }
+}
+
+/// What the fields say of the body, which has this size if it is known, and is none without one.
+fn frame(method: &Method, fields: &mut HeaderMap, body: Option<Option<u64>>) {
+    // hyper frames what there is, by its size if that is known.
+    fields.remove(header::TRANSFER_ENCODING);
+    match body {
+        // Where nothing of a body is sent, nothing may announce one: an origin that believed it would
+        // take the next request on this connection for the body, and its answer for another's.
+        None => {
+            fields.remove(header::CONTENT_LENGTH);
+            fields.remove(header::EXPECT);
+            // Where content has a meaning, there may be 411 for not saying that it is empty
+            // (RFC 9110 §8.6).
+            if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+                fields.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+            }
+        }
+        // hyper takes such a body for none, unless it is told. Over HTTP/2 it drops the field.
+        Some(None) if matches!(*method, Method::GET | Method::HEAD) => {
+            let chunked = HeaderValue::from_static("chunked");
+            fields.insert(header::TRANSFER_ENCODING, chunked);
+        }
+        Some(_) => (),
     }
 }
 
