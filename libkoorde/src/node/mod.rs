@@ -252,7 +252,8 @@ impl Node {
             name: config.node.name.clone(),
             cluster: cluster.clone(),
         };
-        let origin = Origin::new(&config, Arc::clone(&guard), own.guard(), parts)?;
+        let resolver = Resolver::new(config.origin.connect_timeout);
+        let origin = Origin::new(&config, Arc::clone(&guard), own.guard(), &resolver, parts)?;
         // An edge is in nobody's view, so no purge asks it: it stores nothing.
         let is_member = config.node.role == Role::Member;
         let capacity = if is_member {
@@ -287,7 +288,7 @@ impl Node {
             origin,
             guard,
             own,
-            resolver: Resolver::default(),
+            resolver,
             peers,
             view: Arc::clone(handle.view()),
             driver: handle,

@@ -31,6 +31,7 @@ impl Node {
         connected.map_err(|error| {
             let failure = NoAnswer::unconnected(&*error);
             failure.count(&inner.metrics, OTHER);
+            inner.metrics.failed(&failure.error);
             failure.error
         })
     }

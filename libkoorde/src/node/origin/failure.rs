@@ -5,7 +5,10 @@ use std::{error::Error, time::Duration};
 use hyper_util::client::legacy::Error as ClientError;
 
 use super::{
-    super::connector::{ConnectTimeout, cause, denied},
+    super::{
+        connector::{ConnectTimeout, cause, denied},
+        resolver::Crowded,
+    },
     chain,
 };
 use crate::{
@@ -26,6 +29,8 @@ pub(crate) struct NoAnswer {
 enum Why {
     /// The guard refused, for this reason.
     Denied(&'static str),
+    /// This node is at the bound of its look-ups of names.
+    Crowded,
     /// Whoever sends the request's body broke it off.
     Upload,
     /// `origin.connect_timeout`.
@@ -45,6 +50,8 @@ impl NoAnswer {
         } else if let Some(ConnectTimeout(timeout)) = cause(error) {
             let error = FetchError::OriginTimeout(millis(*timeout));
             (Why::ConnectTimeout, error)
+        } else if let Some(Crowded(bound)) = cause(error) {
+            (Why::Crowded, FetchError::Overloaded(bound))
         } else {
             (Why::Connect, FetchError::Origin(chain(error)))
         };
@@ -95,15 +102,17 @@ impl NoAnswer {
         }
     }
 
-    /// Whether it says something of the origin: a refusal of ours does not, nor what a client did.
+    /// Whether it says something of the origin: neither a refusal or a bound of ours does, nor what a
+    /// client did.
     pub(super) fn is_the_origins(&self) -> bool {
-        !matches!(self.why, Why::Denied(_) | Why::Upload)
+        !matches!(self.why, Why::Denied(_) | Why::Crowded | Why::Upload)
     }
 
     /// Counts it, under the word for the upstream.
     pub(crate) fn count(&self, metrics: &Metrics, upstream: &str) {
         let (kind, stage) = match self.why {
-            Why::Upload => return,
+            // As all that is shed is counted: when its client is answered.
+            Why::Crowded | Why::Upload => return,
             Why::Denied(reason) => {
                 count(&metrics.origin_denied, reason);
                 ("denied", None)
@@ -122,4 +131,21 @@ impl NoAnswer {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_bound_of_this_node_is_no_failure_of_the_origin() {
+        let failure = NoAnswer::unconnected(&io::Error::other(Crowded("look-ups of names")));
+        assert_eq!(failure.error, FetchError::Overloaded("look-ups of names"));
+        assert!(failure.is_unsent && !failure.is_the_origins());
+        let failure = NoAnswer::unconnected(&io::Error::other("refused"));
+        assert_eq!(failure.error, FetchError::Origin("refused".to_owned()));
+        assert!(failure.is_unsent && failure.is_the_origins());
+    }
 }

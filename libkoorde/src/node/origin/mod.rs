@@ -13,6 +13,7 @@ use super::{
     connector::Connector,
     egress::Guard,
     request::{Interim, RequestBody, no_body},
+    resolver::Resolver,
     routes::Routes,
 };
 use crate::{
@@ -111,6 +112,7 @@ impl Origin {
         config: &Config,
         guard: Arc<Guard>,
         own: Option<&Arc<Guard>>,
+        resolver: &Resolver,
         parts: Parts,
     ) -> Result<Self, StartError> {
         let (metrics, tasks) = (Arc::clone(&parts.metrics), parts.tasks.clone());
@@ -119,13 +121,16 @@ impl Origin {
         let ca_file = ca_file.map(|path| ("origin.ca_file".to_owned(), path));
         // Kept connections are not judged again: each guard has its own.
         let pool = |guard| {
-            let connector = Connector::new(guard, origin.connect_timeout, ca_file.as_ref())?;
+            let (resolver, timeout) = (resolver.clone(), origin.connect_timeout);
+            let connector = Connector::new(guard, resolver, timeout, ca_file.as_ref())?;
             Ok::<_, StartError>(exchange::pool(connector, origin, false))
         };
         let (pool, own) = (pool(guard)?, own.cloned().map(pool).transpose()?);
+        // Names that clients make up take no place from those that the operator wrote.
+        let servers = Resolver::new(origin.connect_timeout);
         let mut upstreams = BTreeMap::new();
         for (name, config) in &config.upstreams {
-            let upstream = Arc::new(Upstream::new(name, config, origin, &metrics)?);
+            let upstream = Arc::new(Upstream::new(name, config, &servers, origin, &metrics)?);
             upstream.watch(config, &tasks);
             upstreams.insert(name.clone(), upstream);
         }

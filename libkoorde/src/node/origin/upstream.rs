@@ -11,7 +11,7 @@ use tokio::time;
 use tracing::{info, warn};
 
 use super::{
-    super::{clock, connector::Connector, request::no_body, tasks::Tasks},
+    super::{clock, connector::Connector, request::no_body, resolver::Resolver, tasks::Tasks},
     balance::Balance,
     exchange::{Outbound, Pool, pool},
     failure::NoAnswer,
@@ -52,6 +52,7 @@ impl Upstream {
     pub(super) fn new(
         name: &str,
         upstream: &UpstreamConfig,
+        resolver: &Resolver,
         config: &OriginConfig,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
@@ -65,7 +66,8 @@ impl Upstream {
             let target = Target::parse(server).map_err(|_| wrong(server))?;
             is_tls &= target.scheme() == "https";
             let fixed = (bare(target.host()), target.port());
-            let connector = Connector::to(fixed, config.connect_timeout, ca_file.as_ref())?;
+            let (resolver, timeout) = (resolver.clone(), config.connect_timeout);
+            let connector = Connector::to(fixed, resolver, timeout, ca_file.as_ref())?;
             let authority = target.authority().parse().map_err(|_| wrong(server))?;
             let pool = pool(connector, config, upstream.h2c);
             servers.push(Server { authority, pool });
@@ -133,11 +135,8 @@ impl Upstream {
                 Some(Err(failure)) => failure,
                 None => return Err(last.unwrap_or_else(NoAnswer::nobody)),
             };
-            if !failure.is_the_origins() {
-                return Err(failure);
-            }
             let now = clock::now().instant;
-            if self.balance().failed(index, now) {
+            if failure.is_the_origins() && self.balance().failed(index, now) {
                 count(&self.metrics.upstream_servers, "out");
                 let server = &self.servers[index].authority;
                 info!(upstream = self.name, %server, error = %failure.error, "Server is left out.");
@@ -262,8 +261,12 @@ mod tests {
                 servers: vec![server.to_owned()],
                 ..UpstreamConfig::default()
             };
-            let metrics = Metrics::new(&mut Default::default());
-            let upstream = Upstream::new("name", &config, &OriginConfig::default(), &metrics);
+            let (origin, metrics) = (
+                OriginConfig::default(),
+                Metrics::new(&mut Default::default()),
+            );
+            let resolver = Resolver::new(origin.connect_timeout);
+            let upstream = Upstream::new("name", &config, &resolver, &origin, &metrics);
             let target = Target::parse("http://api.example/path").expect("a URL");
             let uri = upstream.expect("a server").uri(&target);
             assert_eq!(uri, *format!("{scheme}://api.example/path"), "{server}");
