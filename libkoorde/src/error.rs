@@ -54,6 +54,9 @@ pub enum FetchError {
     /// The origin did not answer in time.
     #[error("origin did not answer within {0} ms")]
     OriginTimeout(u64),
+    /// The request's body broke off on its way in: the failure of whoever sends it, not the origin's.
+    #[error("the request's body broke off: {0}")]
+    Upload(String),
     /// The origin is left alone: it asked for that, or it failed too often in a row.
     #[error("origin is left alone for {} s more: {reason}", seconds_up(*retry_after))]
     Resting {

@@ -369,14 +369,17 @@ async fn a_client_that_goes_on_sending_after_its_answer_is_not_reset() {
 async fn a_body_that_stops_coming_is_408() {
     let origin = Echo::start().await;
     let app = app(&origin, |settings| {
-        settings.http.body_timeout = Duration::from_millis(100);
+        settings.http.body_timeout = Duration::from_millis(300);
+        settings.origin.idle_timeout = Duration::from_millis(100);
     })
     .await;
     let url = origin.url("/echo");
-    let bytes = format!("POST {url} HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhalf");
-    let (text, closed) = exchange(app.addresses().http, bytes.as_bytes(), 10_000).await;
-    assert!(text.starts_with("HTTP/1.1 408 ") && closed, "{text}");
-    assert!(text.contains("connection: close"), "{text}");
+    for came in ["half", ""] {
+        let bytes = format!("POST {url} HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n{came}");
+        let (text, closed) = exchange(app.addresses().http, bytes.as_bytes(), 10_000).await;
+        assert!(text.starts_with("HTTP/1.1 408 ") && closed, "{text}");
+        assert!(text.contains("connection: close"), "{text}");
+    }
     assert!(origin.seen().is_empty());
     app.shutdown().await;
 }

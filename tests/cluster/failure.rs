@@ -1,13 +1,16 @@
 //! A node, a peer or an origin in trouble.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get},
     origin::{Origin, response, stream},
 };
 use libkoorde::{FetchError, metrics::counted};
-use tokio::task::JoinSet;
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+};
 
 const FRESH: &[(&str, &str)] = &[("cache-control", "max-age=60")];
 
@@ -242,4 +245,46 @@ async fn what_must_not_be_served_stale_is_told_from_what_was_never_stored() {
             .expect_err("nothing is stored");
         assert!(matches!(error, FetchError::Origin(_)), "{error:?}");
     }
+}
+
+/// An address that takes no more connections: its queue is full, and nobody accepts.
+async fn full() -> (SocketAddr, TcpListener, Vec<TcpStream>) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let any = ([127, 0, 0, 1], 0).into();
+    socket.bind(any).expect("a free port");
+    let listener = socket.listen(1).expect("it listens");
+    let address = listener.local_addr().expect("it is bound");
+    let (mut queue, patience) = (Vec::new(), Duration::from_millis(200));
+    while let Ok(one) = tokio::time::timeout(patience, TcpStream::connect(address)).await {
+        queue.push(one.expect("there is room"));
+    }
+    (address, listener, queue)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_that_does_not_come_about_is_counted_as_a_request_too() {
+    let cluster = Cluster::with(1, |config| {
+        config.origin.connect_timeout = Duration::from_millis(50);
+    })
+    .await;
+    let (node, metrics) = (&cluster.nodes[0], &cluster.metrics[0]);
+    let errors = |kind| metrics.origin_errors.of(&["other", kind]).get();
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let to = closed.local_addr().expect("it is bound").to_string();
+    drop(closed);
+    let error = node.connect(&to.parse().expect("an authority")).await;
+    assert!(matches!(error, Err(FetchError::Origin(_))), "{error:?}");
+    assert_eq!((metrics.origin_requests.get(), errors("connect")), (1, 1));
+
+    let (address, _listener, _queue) = full().await;
+    let to = address.to_string().parse().expect("an authority");
+    let error = node.connect(&to).await.expect_err("no room");
+    assert_eq!(error, FetchError::OriginTimeout(50));
+    assert_eq!((metrics.origin_requests.get(), errors("timeout")), (2, 1));
+    assert_eq!(counted(&metrics.deadline_exceeded, "connect"), 1);
+
+    let refused = "192.168.0.1:80".parse().expect("an authority");
+    let error = node.connect(&refused).await;
+    assert!(matches!(error, Err(FetchError::Denied { .. })), "{error:?}");
+    assert_eq!((metrics.origin_requests.get(), errors("denied")), (3, 1));
 }

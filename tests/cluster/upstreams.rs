@@ -244,6 +244,27 @@ async fn a_server_that_fails_its_health_check_is_not_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn health_checks_are_no_requests_of_clients() {
+    let [well, _] = two_origins().await;
+    let upstream = UpstreamConfig {
+        health_path: Some("/healthz".to_owned()),
+        health_interval: Duration::from_millis(100),
+        ..servers(&[nobody().await, well.address()])
+    };
+    let cluster = Cluster::with(1, |config| through(config, "api.example", upstream.clone())).await;
+    let metrics = &cluster.metrics[0];
+    eventually("both are checked", || {
+        well.count("/healthz") >= 2 && counted(&metrics.upstream_servers, "sick") == 1
+    })
+    .await;
+    let errors = || metrics.origin_errors.of(&["servers", "connect"]).get();
+    assert_eq!((metrics.origin_requests.get(), errors()), (0, 0));
+    let answer = fetch(&cluster.nodes[0], get("http://api.example/asked")).await;
+    assert_eq!(answer.expect("from the well one").body(), "body");
+    assert_eq!((metrics.origin_requests.get(), errors()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_servers_themselves_may_be_reached() {
     let secret = Origin::fixed(Duration::ZERO, &[FRESH], "secret").await;
     let location = secret.url("/secret");

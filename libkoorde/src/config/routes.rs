@@ -152,20 +152,18 @@ impl UpstreamConfig {
             &servers.len(),
             "1 to 64 servers",
         )?;
-        let scheme = |server: &String| {
-            server
-                .split_once("://")
-                .map(|(scheme, _)| scheme.to_owned())
-        };
+        let parse = |server: &String| url::Url::parse(server).ok();
+        let first = servers.first().and_then(parse);
         for server in servers {
-            let url = url::Url::parse(server).ok();
-            let ok = url.is_some_and(|url| {
-                matches!(url.scheme(), "http" | "https")
-                    && url.has_host()
-                    && url.path() == "/"
-                    && url.query().is_none()
-            });
-            let ok = ok && scheme(server) == servers.first().and_then(scheme);
+            let ok = parse(server)
+                .zip(first.as_ref())
+                .is_some_and(|(url, first)| {
+                    matches!(url.scheme(), "http" | "https")
+                        && url.scheme() == first.scheme()
+                        && url.has_host()
+                        && url.path() == "/"
+                        && url.query().is_none()
+                });
             let rule = "http://host:port or https://host:port, all of one scheme";
             bound(ok, &format!("{key}.servers"), server, rule)?;
         }

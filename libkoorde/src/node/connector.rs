@@ -114,10 +114,11 @@ impl Connector {
     /// `ca_file` can't be read or holds no certificate.
     pub(crate) fn new(
         guard: Arc<Guard>,
+        resolver: Resolver,
         timeout: Duration,
         ca_file: Option<&(String, &str)>,
     ) -> Result<Self, StartError> {
-        Self::over(Whom::Target(guard), timeout, ca_file)
+        Self::over(Whom::Target(guard), resolver, timeout, ca_file)
     }
 
     /// Dials one server, whatever the target. The guard has no say: the operator named the server
@@ -127,14 +128,16 @@ impl Connector {
     /// As [`Connector::new`].
     pub(crate) fn to(
         server: (String, u16),
+        resolver: Resolver,
         timeout: Duration,
         ca_file: Option<&(String, &str)>,
     ) -> Result<Self, StartError> {
-        Self::over(Whom::Server(Arc::new(server)), timeout, ca_file)
+        Self::over(Whom::Server(Arc::new(server)), resolver, timeout, ca_file)
     }
 
     fn over(
         whom: Whom,
+        resolver: Resolver,
         timeout: Duration,
         ca_file: Option<&(String, &str)>,
     ) -> Result<Self, StartError> {
@@ -150,10 +153,7 @@ impl Connector {
             .https_or_http()
             .enable_http1()
             .enable_http2()
-            .wrap_connector(Dialer {
-                whom,
-                resolver: Resolver::default(),
-            });
+            .wrap_connector(Dialer { whom, resolver });
         Ok(Self { inner, timeout })
     }
 }

@@ -252,7 +252,8 @@ impl Node {
             name: config.node.name.clone(),
             cluster: cluster.clone(),
         };
-        let origin = Origin::new(&config, Arc::clone(&guard), own.guard(), parts)?;
+        let resolver = Resolver::new(config.origin.connect_timeout);
+        let origin = Origin::new(&config, Arc::clone(&guard), own.guard(), &resolver, parts)?;
         // An edge is in nobody's view, so no purge asks it: it stores nothing.
         let is_member = config.node.role == Role::Member;
         let capacity = if is_member {
@@ -287,7 +288,7 @@ impl Node {
             origin,
             guard,
             own,
-            resolver: Resolver::default(),
+            resolver,
             peers,
             view: Arc::clone(handle.view()),
             driver: handle,
@@ -348,8 +349,11 @@ impl Node {
     /// the store; an unsafe method that succeeds invalidates what is stored of its target
     /// (RFC 9111 §4.4) on every node, before this returns.
     ///
+    /// Nothing here bounds how long a body stays silent while the origin would take more of it: it is to
+    /// end itself then, with an error. That, as any of its errors, is not the origin's failure.
+    ///
     /// # Errors
-    /// As [`Node::fetch`].
+    /// As [`Node::fetch`], and that the body ended in an error.
     pub async fn fetch_with_body(
         &self,
         request: Request,

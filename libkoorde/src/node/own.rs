@@ -161,7 +161,9 @@ mod tests {
         ] {
             let target = Target::parse(&format!("http://{host}:81/")).expect("a URL");
             let second = Duration::from_secs(1);
-            let finds = own.finds(&target, &all, &Resolver::default(), second).await;
+            let finds = own
+                .finds(&target, &all, &Resolver::new(second), second)
+                .await;
             assert_eq!(finds, expected, "{host}");
             assert_eq!(own.has(target.authority()), expected, "{host}");
         }

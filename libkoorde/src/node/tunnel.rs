@@ -6,13 +6,10 @@ use tokio::{net::TcpStream, time};
 
 use super::{
     Node,
-    connector::{connect, denied},
-    origin::chain,
+    connector::{ConnectTimeout, connect},
+    origin::NoAnswer,
 };
-use crate::{
-    error::FetchError,
-    metrics::{OTHER, count},
-};
+use crate::{error::FetchError, metrics::OTHER};
 
 impl Node {
     /// A connection to `host:port`, judged by the egress guard, within `origin.connect_timeout`.
@@ -22,29 +19,20 @@ impl Node {
     /// A refusal of the guard, or no connection.
     pub async fn connect(&self, authority: &Authority) -> Result<TcpStream, FetchError> {
         let inner = &self.inner;
-        let count_error = |kind| inner.metrics.origin_errors.of(&[OTHER, kind]).inc();
         let uri = Uri::from(authority.clone());
         let timeout = inner.config.origin.connect_timeout;
         let guard = inner.own.guard().unwrap_or(&inner.guard);
-        let Ok(connected) = time::timeout(timeout, connect(guard, &inner.resolver, &uri)).await
-        else {
-            count_error("timeout");
-            let millis = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-            return Err(FetchError::OriginTimeout(millis));
+        inner.metrics.origin_requests.inc();
+        let connecting = time::timeout(timeout, connect(guard, &inner.resolver, &uri));
+        let connected = match connecting.await {
+            Ok(connected) => connected,
+            Err(_elapsed) => Err(ConnectTimeout(timeout).into()),
         };
-        connected.map_err(|error| match denied(&*error) {
-            Some(denied) => {
-                count_error("denied");
-                count(&inner.metrics.origin_denied, denied.reason);
-                FetchError::Denied {
-                    reason: denied.reason,
-                    target: denied.target.clone(),
-                }
-            }
-            None => {
-                count_error("connect");
-                FetchError::Origin(chain(&*error))
-            }
+        connected.map_err(|error| {
+            let failure = NoAnswer::unconnected(&*error);
+            failure.count(&inner.metrics, OTHER);
+            inner.metrics.failed(&failure.error);
+            failure.error
         })
     }
 }

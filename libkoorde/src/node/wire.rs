@@ -231,7 +231,8 @@ pub(crate) fn variant(stored: &Stored, now: Instant) -> proto::Variant {
 pub(crate) fn failure(error: &FetchError) -> proto::Failed {
     let kind = match error {
         FetchError::Denied { .. } => Kind::Denied,
-        FetchError::Origin(_) => Kind::Origin,
+        // A body goes to the origin past all peers: none hears that it broke off.
+        FetchError::Origin(_) | FetchError::Upload(_) => Kind::Origin,
         FetchError::OriginTimeout(_) => Kind::OriginTimeout,
         FetchError::NotValidated(_) => Kind::NotValidated,
         FetchError::NotSliced => Kind::NotSliced,
@@ -243,7 +244,9 @@ pub(crate) fn failure(error: &FetchError) -> proto::Failed {
     };
     let (message, milliseconds) = match error {
         FetchError::Denied { reason, target } => (format!("{reason} {target}"), 0),
-        FetchError::Origin(why) | FetchError::NotValidated(why) => (why.clone(), 0),
+        FetchError::Origin(why) | FetchError::NotValidated(why) | FetchError::Upload(why) => {
+            (why.clone(), 0)
+        }
         FetchError::OriginTimeout(ms) => (String::new(), *ms),
         FetchError::NotShared { lasts } => (error.to_string(), u64::from(*lasts)),
         FetchError::Resting {

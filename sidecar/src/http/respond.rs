@@ -67,6 +67,7 @@ impl Failure {
                 ..failure(StatusCode::LOOP_DETECTED, "loop")
             },
             FetchError::MaxForwards => failure(StatusCode::BAD_REQUEST, "max-forwards"),
+            FetchError::Upload(_) => failure(StatusCode::BAD_REQUEST, "body-broken"),
             _ => Self {
                 level: Level::ERROR,
                 ..failure(StatusCode::INTERNAL_SERVER_ERROR, "unknown")
@@ -229,6 +230,7 @@ mod tests {
             (FetchError::NotStored, 504, "not-stored"),
             (FetchError::Loop, 508, "loop"),
             (FetchError::MaxForwards, 400, "max-forwards"),
+            (FetchError::Upload("reset".into()), 400, "body-broken"),
         ] {
             let failure = Failure::of(&error);
             assert_eq!((failure.status.as_u16(), failure.word), (status, word));

@@ -13,6 +13,7 @@ use super::{
     connector::Connector,
     egress::Guard,
     request::{Interim, RequestBody, no_body},
+    resolver::Resolver,
     routes::Routes,
 };
 use crate::{
@@ -29,6 +30,7 @@ mod breaker;
 mod bucket;
 mod budget;
 mod exchange;
+mod failure;
 mod gate;
 mod leases;
 mod ledger;
@@ -38,10 +40,11 @@ mod upload;
 mod upstream;
 
 pub(crate) use body::{OriginBody, Piece};
+pub(crate) use failure::NoAnswer;
 pub(crate) use leases::Parts;
 pub(crate) use ledger::{Ask, Grant, VALID};
 
-use exchange::{NoAnswer, Outbound, Pool};
+use exchange::{Outbound, Pool};
 use gate::{Gates, Permit};
 use leases::Leases;
 use upload::Unsent;
@@ -109,6 +112,7 @@ impl Origin {
         config: &Config,
         guard: Arc<Guard>,
         own: Option<&Arc<Guard>>,
+        resolver: &Resolver,
         parts: Parts,
     ) -> Result<Self, StartError> {
         let (metrics, tasks) = (Arc::clone(&parts.metrics), parts.tasks.clone());
@@ -117,13 +121,16 @@ impl Origin {
         let ca_file = ca_file.map(|path| ("origin.ca_file".to_owned(), path));
         // Kept connections are not judged again: each guard has its own.
         let pool = |guard| {
-            let connector = Connector::new(guard, origin.connect_timeout, ca_file.as_ref())?;
+            let (resolver, timeout) = (resolver.clone(), origin.connect_timeout);
+            let connector = Connector::new(guard, resolver, timeout, ca_file.as_ref())?;
             Ok::<_, StartError>(exchange::pool(connector, origin, false))
         };
         let (pool, own) = (pool(guard)?, own.cloned().map(pool).transpose()?);
+        // Names that clients make up take no place from those that the operator wrote.
+        let servers = Resolver::new(origin.connect_timeout);
         let mut upstreams = BTreeMap::new();
         for (name, config) in &config.upstreams {
-            let upstream = Arc::new(Upstream::new(name, config, origin, &metrics)?);
+            let upstream = Arc::new(Upstream::new(name, config, &servers, origin, &metrics)?);
             upstream.watch(config, &tasks);
             upstreams.insert(name.clone(), upstream);
         }
@@ -230,12 +237,11 @@ impl Origin {
         let received = clock::now();
         let (response, turn) = match sent {
             Ok(sent) => sent,
-            Err(NoAnswer { error, .. }) => {
-                // A refusal of ours says nothing of the origin.
-                if !matches!(error, FetchError::Denied { .. }) {
+            Err(failure) => {
+                if failure.is_the_origins() {
                     permit.failed(received.instant);
                 }
-                return Err(error);
+                return Err(failure.error);
             }
         };
         let exchange = Exchange {
@@ -308,7 +314,7 @@ fn redirect(from: &Target, head: &http::response::Parts) -> Option<Result<Target
 }
 
 /// An error with its causes, each once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(error) = next {

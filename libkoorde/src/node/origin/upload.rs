@@ -11,14 +11,21 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::sync::watch;
 use tower::BoxError;
 
-use super::super::request::{RequestBody, no_body};
+use super::{
+    super::request::{RequestBody, no_body},
+    chain,
+};
 
 /// How far a body has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Progress {
     frames: u64,
     /// Nothing more comes.
     pub(super) is_over: bool,
+    /// The origin would take more than has come from whoever sends it.
+    pub(super) is_awaited: bool,
+    /// What was said by whoever sends it, and has broken it off.
+    pub(super) broken: Option<String>,
 }
 
 /// Where a body waits until somebody begins to send it. What was begun is never sent again.
@@ -45,8 +52,8 @@ impl Unsent {
             self.slot(Option::take)?
         };
         let (progress, watched) = watch::channel(Progress {
-            frames: 0,
             is_over: self.is_empty,
+            ..Progress::default()
         });
         let upload = Upload {
             body,
@@ -81,14 +88,23 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.is_begun = true;
         let frame = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(frame) = &frame {
-            let is_over = !matches!(frame, Some(Ok(_))) || self.body.is_end_stream();
-            self.progress.send_modify(|progress| {
-                progress.frames += 1;
-                progress.is_over |= is_over;
+        let Poll::Ready(frame) = frame else {
+            self.progress.send_if_modified(|progress| {
+                let was_awaited = std::mem::replace(&mut progress.is_awaited, true);
+                !was_awaited
             });
-        }
-        frame
+            return Poll::Pending;
+        };
+        let is_over = !matches!(frame, Some(Ok(_))) || self.body.is_end_stream();
+        self.progress.send_modify(|progress| {
+            progress.frames += 1;
+            progress.is_awaited = false;
+            progress.is_over |= is_over;
+            if let Some(Err(error)) = &frame {
+                progress.broken = Some(chain(&**error));
+            }
+        });
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -11,15 +11,16 @@ use tokio::time;
 use tracing::{info, warn};
 
 use super::{
-    super::{clock, connector::Connector, request::no_body, tasks::Tasks},
+    super::{clock, connector::Connector, request::no_body, resolver::Resolver, tasks::Tasks},
     balance::Balance,
-    exchange::{NoAnswer, Outbound, Pool, pool},
+    exchange::{Outbound, Pool, pool},
+    failure::NoAnswer,
     retry::RetryBudget,
     upload::Unsent,
 };
 use crate::{
     config::{OriginConfig, UpstreamConfig},
-    error::{FetchError, StartError},
+    error::StartError,
     metrics::{Metrics, count},
     policy::Target,
     ring::Rng,
@@ -51,6 +52,7 @@ impl Upstream {
     pub(super) fn new(
         name: &str,
         upstream: &UpstreamConfig,
+        resolver: &Resolver,
         config: &OriginConfig,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, StartError> {
@@ -59,10 +61,13 @@ impl Upstream {
         let ca_file = upstream.ca_file.as_deref();
         let ca_file = ca_file.map(|path| (format!("{key}.ca_file"), path));
         let mut servers = Vec::new();
+        let mut is_tls = true;
         for server in &upstream.servers {
             let target = Target::parse(server).map_err(|_| wrong(server))?;
+            is_tls &= target.scheme() == "https";
             let fixed = (bare(target.host()), target.port());
-            let connector = Connector::to(fixed, config.connect_timeout, ca_file.as_ref())?;
+            let (resolver, timeout) = (resolver.clone(), config.connect_timeout);
+            let connector = Connector::to(fixed, resolver, timeout, ca_file.as_ref())?;
             let authority = target.authority().parse().map_err(|_| wrong(server))?;
             let pool = pool(connector, config, upstream.h2c);
             servers.push(Server { authority, pool });
@@ -75,7 +80,7 @@ impl Upstream {
         let (fails, out) = (upstream.max_fails, upstream.fail_timeout);
         Ok(Self {
             name: name.to_owned(),
-            is_tls: upstream.servers.iter().all(|s| s.starts_with("https:")),
+            is_tls,
             host,
             balance: Mutex::new(Balance::new(servers.len(), fails, out, seed)),
             servers,
@@ -117,7 +122,7 @@ impl Upstream {
         loop {
             let now = clock::now().instant;
             let Some(turn) = self.choose(now, &tried) else {
-                return Err(last.unwrap_or_else(nobody));
+                return Err(last.unwrap_or_else(NoAnswer::nobody));
             };
             let index = turn.index;
             let pool = &self.servers[index].pool;
@@ -128,10 +133,10 @@ impl Upstream {
                     return Ok((response, turn));
                 }
                 Some(Err(failure)) => failure,
-                None => return Err(last.unwrap_or_else(nobody)),
+                None => return Err(last.unwrap_or_else(NoAnswer::nobody)),
             };
             let now = clock::now().instant;
-            if self.balance().failed(index, now) {
+            if failure.is_the_origins() && self.balance().failed(index, now) {
                 count(&self.metrics.upstream_servers, "out");
                 let server = &self.servers[index].authority;
                 info!(upstream = self.name, %server, error = %failure.error, "Server is left out.");
@@ -213,7 +218,7 @@ impl Upstream {
             interim: None,
             upstream: &self.name,
         };
-        let answer = outbound.send(&server.pool, &self.config, &self.metrics);
+        let answer = outbound.send_uncounted(&server.pool, &self.config);
         match time::timeout(patience, answer).await {
             Ok(Some(Ok(response))) => (200..400).contains(&response.status().as_u16()),
             _ => false,
@@ -241,9 +246,30 @@ fn bare(host: &str) -> String {
         .to_owned()
 }
 
-fn nobody() -> NoAnswer {
-    NoAnswer {
-        error: FetchError::Origin("no server of the upstream is left to try".to_owned()),
-        is_unsent: true,
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_in_capitals_is_the_scheme() {
+        for (server, scheme) in [
+            ("HTTPS://10.0.0.2", "https"),
+            ("https://10.0.0.2:80", "https"),
+            ("HTTP://10.0.0.2:443", "http"),
+        ] {
+            let config = UpstreamConfig {
+                servers: vec![server.to_owned()],
+                ..UpstreamConfig::default()
+            };
+            let (origin, metrics) = (
+                OriginConfig::default(),
+                Metrics::new(&mut Default::default()),
+            );
+            let resolver = Resolver::new(origin.connect_timeout);
+            let upstream = Upstream::new("name", &config, &resolver, &origin, &metrics);
+            let target = Target::parse("http://api.example/path").expect("a URL");
+            let uri = upstream.expect("a server").uri(&target);
+            assert_eq!(uri, *format!("{scheme}://api.example/path"), "{server}");
+        }
     }
 }
