@@ -146,3 +146,39 @@ async fn a_group_that_the_origin_invalidates_is_stale_on_every_node() {
     }
     assert_eq!(origin.count("/member"), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_unsafe_request_invalidated_is_not_served_when_the_origin_fails() {
+    const CONTROL: &str = "max-age=600, stale-while-revalidate=600, stale-if-error=600";
+    let cluster = Cluster::start(3).await;
+    for (path, posted) in [
+        ("/member", "/member"),
+        ("/member", "/form"),
+        ("/other", "/form"),
+    ] {
+        let origin = Origin::start(|request| async move {
+            let groups = ("cache-groups", "\"g\"");
+            match (request.method(), request.uri().path()) {
+                (&Method::POST, _) => {
+                    response(200, &[("cache-group-invalidation", "\"g\"")], "posted")
+                }
+                (_, "/member") => response(200, &[("cache-control", CONTROL), groups], "body"),
+                _ => response(200, &[("cache-control", CONTROL)], "body"),
+            }
+        })
+        .await;
+        let (url, form) = (origin.url(path), origin.url(posted));
+        for node in &cluster.nodes {
+            fetch(node, get(&url)).await.expect("an answer");
+        }
+        let post = Request::new(Method::POST, target(&form), HeaderMap::new());
+        fetch(&cluster.nodes[1], post).await.expect("an answer");
+        // From here on nobody listens there.
+        drop(origin);
+        let is_invalid = path == "/member";
+        for node in &cluster.nodes {
+            let answer = fetch(node, get(&url)).await;
+            assert_eq!(answer.is_err(), is_invalid, "{path}, {posted}: {answer:?}");
+        }
+    }
+}
