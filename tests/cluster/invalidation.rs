@@ -8,7 +8,7 @@ use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get},
     origin::{Origin, response},
 };
-use libkoorde::{Config, Node, Request, metrics::counted};
+use libkoorde::{Config, Node, Overrides, Request, metrics::counted};
 
 use crate::purge::{TAGGED, counting, number, target};
 
@@ -180,5 +180,26 @@ async fn what_an_unsafe_request_invalidated_is_not_served_when_the_origin_fails(
             let answer = fetch(node, get(&url)).await;
             assert_eq!(answer.is_err(), is_invalid, "{path}, {posted}: {answer:?}");
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_request_makes_stale_what_it_says_it_is_stored_as() {
+    let origin = counting(TAGGED).await;
+    let cluster = Cluster::start(3).await;
+    let with = |method: Method| {
+        let mut request = get(&origin.url("/item?session=1"));
+        request.method = method;
+        let place = origin.url("/item");
+        let overrides = Overrides::new(&request.target, "", &place, None);
+        request.overrides = overrides.expect("of the same origin");
+        request
+    };
+    for node in &cluster.nodes {
+        assert_eq!(number(node, with(Method::GET)).await, 0);
+    }
+    assert_eq!(number(&cluster.nodes[1], with(Method::PUT)).await, 1);
+    for node in &cluster.nodes {
+        assert_eq!(number(node, with(Method::GET)).await, 2);
     }
 }
