@@ -8,7 +8,7 @@
 use std::{
     cmp::Ordering,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire},
     },
     time::{Duration, Instant},
@@ -47,7 +47,9 @@ pub(crate) struct Stored {
     pub(crate) born: u64,
     /// The newest purge that it was found clean by.
     clean: AtomicU64,
-    /// Whether a soft purge has taken it: then it is stale, whatever its head says.
+    /// When it was first found to be taken by a purge that leaves it here: stale since then.
+    taken: OnceLock<Instant>,
+    /// Whether such a purge has taken it: then it is stale, whatever its head says.
     pub(crate) purged: bool,
     /// A hot copy is reused until then: whoever gave it remembers so long that there is one.
     pub(crate) until: Option<Instant>,
@@ -62,21 +64,30 @@ impl Stored {
             length,
             born,
             clean: AtomicU64::new(born),
+            taken: OnceLock::new(),
             purged: false,
             until: None,
         }
     }
 
-    /// The same as a soft purge leaves it: stale since now.
-    fn purged(&self, now: Instant) -> Self {
+    /// The same as a purge leaves it that does not take it away: stale since it was first looked up
+    /// after that, so that the time for which it may be served stale runs out; or not served stale at
+    /// all.
+    fn purged(&self, now: Instant, verdict: Verdict) -> Self {
         let mut head = self.head.clone();
-        head.lifetime = head.lifetime.min(head.current_age(now));
+        // Another's look-up may have read the clock a moment later than this one.
+        let taken = *self.taken.get_or_init(|| now);
+        head.expire_at(head.current_age(taken.min(now)));
+        if verdict == Verdict::Invalid {
+            head.forbid_stale();
+        }
         Self {
             head,
             chunks: self.chunks.clone(),
             length: self.length,
             born: self.born,
             clean: AtomicU64::new(self.born),
+            taken: OnceLock::from(taken),
             purged: true,
             until: self.until,
         }
@@ -247,7 +258,7 @@ impl Store {
         let left = variants.all.iter().zip(verdicts);
         let left = left.filter_map(|(stored, verdict)| match verdict {
             Verdict::Clean => Some(Arc::clone(stored)),
-            Verdict::Soft => Some(Arc::new(stored.purged(now))),
+            Verdict::Soft | Verdict::Invalid => Some(Arc::new(stored.purged(now, verdict))),
             Verdict::Hard => None,
         });
         let all: Vec<_> = left.collect();
@@ -301,7 +312,7 @@ impl Store {
         all.retain(|old| match self.judge(key, old) {
             Verdict::Clean => true,
             // What a purge took must not grow together with what it did not.
-            Verdict::Soft => !same(old),
+            Verdict::Soft | Verdict::Invalid => !same(old),
             Verdict::Hard => false,
         });
         parts::place(&mut all, stored, settings);

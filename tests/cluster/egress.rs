@@ -81,6 +81,37 @@ async fn a_followed_redirect_is_stored_under_the_first_url_without_its_secrets()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_a_followed_redirect_says_of_reuse_beside_its_lifetime_is_not_lost() {
+    let there = Origin::fixed(Duration::ZERO, &[FRESH], "body").await;
+    let cluster = Cluster::with(1, |config| config.origin.max_redirects = 1).await;
+    for (name, value, is_stored) in [
+        ("x-other", "1", true),
+        ("vary", "x-user", false),
+        ("cache-control", "no-cache", false),
+        ("cache-control", "must-revalidate", false),
+    ] {
+        let location = there.url("/there");
+        let here = Origin::start(move |_| {
+            let location = location.parse().expect("a field value");
+            async move {
+                let fields = [FRESH, ("etag", "\"1\""), (name, value)];
+                let mut answer = response(302, &fields, "");
+                answer.headers_mut().insert("location", location);
+                answer
+            }
+        })
+        .await;
+        for user in ["a", "b"] {
+            let request = get_with(&here.url("/here"), &[("x-user", user)]);
+            let answer = fetch(&cluster.nodes[0], request).await;
+            assert_eq!(answer.expect("an answer").body(), "body");
+        }
+        let asked = if is_stored { 1 } else { 2 };
+        assert_eq!(here.count("/here"), asked, "{name}: {value}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_redirect_to_a_refused_address_is_refused() {
     let here = redirecting("http://127.0.0.2:9/secret".to_owned(), "max-age=60").await;
     let cluster = Cluster::with(2, |config| config.origin.max_redirects = 5).await;

@@ -3,10 +3,10 @@
 use std::{net::SocketAddr, time::Duration};
 
 use koorde_tests::{
-    cluster::{Cluster, config, eventually, fetch, get},
+    cluster::{Cluster, config, eventually, fetch, get, get_with},
     origin::{Origin, response, stream},
 };
-use libkoorde::{FetchError, metrics::counted};
+use libkoorde::{FetchError, Kind, PurgeRequest, Scope, metrics::counted};
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
@@ -287,4 +287,62 @@ async fn a_tunnel_that_does_not_come_about_is_counted_as_a_request_too() {
     let error = node.connect(&refused).await;
     assert!(matches!(error, Err(FetchError::Denied { .. })), "{error:?}");
     assert_eq!((metrics.origin_requests.get(), errors("denied")), (3, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_one_client_asks_of_staleness_decides_for_nobody_who_waits_with_it() {
+    let plain: &[_] = &[];
+    let (fresh, patient) = (
+        [("cache-control", "max-age=5")],
+        [("cache-control", "stale-if-error=600")],
+    );
+    // Who leads, who waits; whether the origin fails or says so; what each gets.
+    for (leads, waits, says, led, waited) in [
+        (&fresh[..], plain, false, None, Some(200)),
+        (plain, &fresh[..], false, Some(200), None),
+        (&patient[..], plain, true, Some(200), Some(503)),
+    ] {
+        let first = std::sync::atomic::AtomicBool::new(true);
+        let origin = Origin::start(move |_| {
+            let first = first.swap(false, std::sync::atomic::Ordering::SeqCst);
+            async move {
+                if first {
+                    return response(200, FRESH, "body");
+                }
+                tokio::time::sleep(Duration::from_secs(if says { 1 } else { 60 })).await;
+                response(503, &[], "trouble")
+            }
+        })
+        .await;
+        let cluster = Cluster::with(1, |config| {
+            config.origin.response_timeout = Duration::from_secs(1);
+            if says {
+                config.origin.response_timeout = Duration::from_secs(30);
+            }
+        })
+        .await;
+        let (node, url) = (&cluster.nodes[0], origin.url("/together"));
+        fetch(node, get(&url)).await.expect("an answer");
+        node.purge(&PurgeRequest {
+            scope: Scope::All,
+            kind: Kind::Soft,
+            tenant: None,
+        })
+        .await;
+        let leading = fetch(node, get_with(&url, leads));
+        let waiting = async {
+            origin.asked(2).await;
+            let answer = fetch(node, get_with(&url, waits)).await;
+            (answer, origin.count("/together"))
+        };
+        let (leading, (waiting, asked)) = tokio::join!(leading, waiting);
+        let status = |answer: &Result<http::Response<_>, String>| {
+            answer.as_ref().ok().map(|answer| answer.status().as_u16())
+        };
+        let got = (status(&leading), status(&waiting));
+        assert_eq!(got, (led, waited), "{leads:?}, {waits:?}");
+        // Who may not have what the other got asks for itself; who may asks nobody.
+        let alone = led == Some(200);
+        assert_eq!(asked, 2 + usize::from(alone), "{leads:?}, {waits:?}");
+    }
 }

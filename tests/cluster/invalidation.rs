@@ -8,7 +8,7 @@ use koorde_tests::{
     cluster::{Cluster, config, eventually, fetch, get},
     origin::{Origin, response},
 };
-use libkoorde::{Config, Node, Request, metrics::counted};
+use libkoorde::{Config, Node, Overrides, Request, metrics::counted};
 
 use crate::purge::{TAGGED, counting, number, target};
 
@@ -145,4 +145,61 @@ async fn a_group_that_the_origin_invalidates_is_stale_on_every_node() {
         fetch(node, get(&url)).await.expect("an answer");
     }
     assert_eq!(origin.count("/member"), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_unsafe_request_invalidated_is_not_served_when_the_origin_fails() {
+    const CONTROL: &str = "max-age=600, stale-while-revalidate=600, stale-if-error=600";
+    let cluster = Cluster::start(3).await;
+    for (path, posted) in [
+        ("/member", "/member"),
+        ("/member", "/form"),
+        ("/other", "/form"),
+    ] {
+        let origin = Origin::start(|request| async move {
+            let groups = ("cache-groups", "\"g\"");
+            match (request.method(), request.uri().path()) {
+                (&Method::POST, _) => {
+                    response(200, &[("cache-group-invalidation", "\"g\"")], "posted")
+                }
+                (_, "/member") => response(200, &[("cache-control", CONTROL), groups], "body"),
+                _ => response(200, &[("cache-control", CONTROL)], "body"),
+            }
+        })
+        .await;
+        let (url, form) = (origin.url(path), origin.url(posted));
+        for node in &cluster.nodes {
+            fetch(node, get(&url)).await.expect("an answer");
+        }
+        let post = Request::new(Method::POST, target(&form), HeaderMap::new());
+        fetch(&cluster.nodes[1], post).await.expect("an answer");
+        // From here on nobody listens there.
+        drop(origin);
+        let is_invalid = path == "/member";
+        for node in &cluster.nodes {
+            let answer = fetch(node, get(&url)).await;
+            assert_eq!(answer.is_err(), is_invalid, "{path}, {posted}: {answer:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_request_makes_stale_what_it_says_it_is_stored_as() {
+    let origin = counting(TAGGED).await;
+    let cluster = Cluster::start(3).await;
+    let with = |method: Method| {
+        let mut request = get(&origin.url("/item?session=1"));
+        request.method = method;
+        let place = origin.url("/item");
+        let overrides = Overrides::new(&request.target, "", &place, None);
+        request.overrides = overrides.expect("of the same origin");
+        request
+    };
+    for node in &cluster.nodes {
+        assert_eq!(number(node, with(Method::GET)).await, 0);
+    }
+    assert_eq!(number(&cluster.nodes[1], with(Method::PUT)).await, 1);
+    for node in &cluster.nodes {
+        assert_eq!(number(node, with(Method::GET)).await, 2);
+    }
 }

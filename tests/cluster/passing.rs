@@ -5,7 +5,7 @@ use std::{sync::Mutex, time::Duration};
 use http::{HeaderMap, Method, StatusCode};
 use http_body_util::{BodyExt, Full};
 use koorde_tests::{
-    cluster::{Cluster, get},
+    cluster::{Cluster, fetch, get, get_with},
     origin::{Origin, response},
 };
 use libkoorde::{Interim, Request, policy::Target};
@@ -124,4 +124,33 @@ async fn interim_responses_come_through_whichever_node_is_asked() {
             "they are not stored"
         );
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cookies_that_came_a_line_each_are_one_line_for_the_origin_and_for_vary() {
+    let fields = &[("cache-control", "max-age=600"), ("vary", "cookie")];
+    let origin = Origin::fixed(Duration::ZERO, fields, "body").await;
+    let cluster = Cluster::start(2).await;
+    let url = origin.url("/cookies");
+    let crumbs = [("cookie", "a=1"), ("cookie", "b=2")];
+    for node in &cluster.nodes {
+        for cookies in [&crumbs[..], &[("cookie", "a=1; b=2")]] {
+            fetch(node, get_with(&url, cookies))
+                .await
+                .expect("an answer");
+        }
+    }
+    assert_eq!(origin.count("/cookies"), 1);
+    let mut post = get_with(&url, &crumbs);
+    post.method = Method::POST;
+    let body = Full::from("x")
+        .map_err(|never| match never {})
+        .boxed_unsync();
+    let posted = cluster.nodes[0].fetch_with_body(post, body).await;
+    posted.expect("an answer");
+    for asked in origin.requests("/cookies") {
+        let lines: Vec<_> = asked.get_all("cookie").iter().collect();
+        assert_eq!(lines, ["a=1; b=2"]);
+    }
+    assert_eq!(origin.count("/cookies"), 2);
 }

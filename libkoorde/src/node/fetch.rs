@@ -344,6 +344,7 @@ impl Inner {
                 }
                 // Somebody else's forged field, for all we know.
                 Err(Failure::Fetch(FetchError::Loop)) if !seat.leads => break,
+                Err(Failure::Fetch(error)) if !seat.leads => return self.stale_after(&miss, error),
                 Err(Failure::Fetch(error)) => return Err(error),
             }
         }

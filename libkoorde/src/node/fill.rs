@@ -248,7 +248,8 @@ impl Fill {
     }
 
     /// The response as it may be stored, if it may be. One that redirects led to stands under the
-    /// first URL, so it is fresh for no longer than each of them.
+    /// first URL, so it is fresh for no longer than each of them, and is not stored if one of them says
+    /// more of its reuse than a lifetime: Vary, `no-cache`, `must-revalidate`.
     fn storable(&self, request: &Request, answer: &origin::Answer) -> Option<StoredHead> {
         if is_whole(request, answer.head.status) {
             // Its place is not under the key of a slice. Known before anybody reads the head.
@@ -262,7 +263,7 @@ impl Fill {
         let mut storable = decide(&answer.head, &answer.exchange)?;
         self.jitter(&mut storable);
         for (head, exchange) in &answer.redirects {
-            let redirect = decide(head, exchange)?;
+            let redirect = decide(head, exchange).filter(reuse::is_bound_by_lifetime_alone)?;
             let left = redirect.lifetime.saturating_sub(redirect.initial_age);
             let lifetime = left.saturating_add(storable.initial_age);
             storable.lifetime = storable.lifetime.min(lifetime);

@@ -8,7 +8,7 @@ use super::{Request, fill::Fill, origin};
 use crate::{
     metrics::count,
     outcome::CacheResult,
-    policy::{Exchange, HeadUpdate, StoredHead, range, validation},
+    policy::{Exchange, HeadUpdate, NotStored, StoredHead, range, validation},
     store::Stored,
 };
 
@@ -83,6 +83,9 @@ impl Fill {
                 HeadUpdate::Freshen(head) if head.refused().is_none() => {
                     fresh.push(Arc::new(self.stored(head, stored)));
                 }
+                // It is about this client: what is stored stays as it was.
+                HeadUpdate::Freshen(head)
+                    if head.refused().is_some_and(NotStored::is_of_request) => {}
                 HeadUpdate::Freshen(_) | HeadUpdate::Invalidate => gone.push(Arc::clone(stored)),
                 HeadUpdate::Nothing => (),
             }

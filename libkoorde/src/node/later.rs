@@ -15,7 +15,7 @@ use super::{
     wire::MAX_URLS,
 };
 
-/// Invalidations that wait to be told. With three URLs of 16 KiB each, 12 MiB; beyond it they are
+/// Invalidations that wait to be told. With four URLs of 16 KiB each, 16 MiB; beyond it they are
 /// told before their answers.
 const QUEUE: usize = 256;
 /// Members told at once.

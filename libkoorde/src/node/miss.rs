@@ -7,10 +7,15 @@ use std::{
 
 use http::{HeaderMap, Method};
 
-use super::{FetchError, Request, answer::Head, routes::Route};
+use super::{
+    FetchError, Inner, Request,
+    answer::{Answer, Head},
+    clock,
+    routes::Route,
+};
 use crate::{
-    metrics::catalogue::UNREACHABLE,
-    outcome::CacheResult,
+    metrics::{catalogue::UNREACHABLE, count},
+    outcome::{CacheResult, Tier},
     policy::{CacheKey, Forward, Now, Reuse, fields::cache_control::RequestDirectives, reuse},
     ring::protocol::Member,
     store::{Stored, Variants},
@@ -81,6 +86,38 @@ impl Miss {
     }
 }
 
+impl Inner {
+    /// What a waiter may have in place of an error of the fill that it waited for: whoever led it may
+    /// have asked for something fresher. As the store is now: the first look-up was before the fill.
+    pub(crate) fn stale_after(&self, miss: &Miss, error: FetchError) -> Result<Answer, FetchError> {
+        // Without it, the store is not ours to answer from.
+        if miss.stale.is_none() || matches!(error, FetchError::Denied { .. }) {
+            return Err(error);
+        }
+        let now = clock::now();
+        let asked = (&miss.request.method, &miss.request.fields);
+        let variants = self.store.get(&miss.key, now.instant);
+        let (index, result) = match decide(asked, variants.as_deref(), now) {
+            Reuse::Fresh { index } => (index, CacheResult::Hit),
+            Reuse::Validate { index, .. } | Reuse::StaleWhileRevalidate { index } => {
+                (index, CacheResult::Stale)
+            }
+            Reuse::Forward(_) | Reuse::OnlyIfCached => return Err(error),
+        };
+        let stored = variants.as_ref().and_then(|all| all.all.get(index));
+        let may_serve = |stored: &&Arc<Stored>| {
+            reuse::may_serve_stale_on_error(asked.1, &stored.head, now.instant)
+        };
+        let Some(stored) = stored.filter(may_serve) else {
+            return Err(error);
+        };
+        if result == CacheResult::Stale {
+            count(&self.metrics.stale_served, "sie");
+        }
+        Ok(self.hit(asked, stored, result, Tier::Local, now))
+    }
+}
+
 /// The policy's word on a request, given what is stored under its key. What a purge took is validated
 /// before it is reused, whatever else would make it usable.
 pub(crate) fn decide(
@@ -110,7 +147,12 @@ pub(crate) fn may_share(request: &Request, head: &Head, now: Now) -> bool {
         return false;
     };
     if head.result == CacheResult::Stale {
-        return reuse::may_serve_stale_on_error(&request.fields, shared, now.instant);
+        let (fields, now) = (&request.fields, now.instant);
+        // A peer does not say what the origin told it.
+        return match head.fwd_status.filter(|_| head.stored.is_some()) {
+            Some(status) => reuse::may_serve_stale_on_status(fields, shared, now, status),
+            None => reuse::may_serve_stale_on_error(fields, shared, now),
+        };
     }
     let reuse = reuse::decide(&request.method, &request.fields, [shared], now.instant);
     matches!(

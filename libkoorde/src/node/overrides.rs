@@ -23,7 +23,7 @@ impl Overrides {
     /// For a request for `target`: of this tenant, below the one of its route (at most 64 bytes of
     /// letters, digits, `-`, `_` and `.`; empty for none), stored as if it were for this URL (of the
     /// same origin; empty for its own), with this freshness lifetime in place of what its fields say
-    /// (at most a year). No lifetime makes what says `no-store` or `private` storable.
+    /// (at most a year; less than a millisecond is none). No lifetime makes what says `no-store` or `private` storable.
     ///
     /// # Errors
     /// Names what is wrong, and its value.
@@ -50,7 +50,8 @@ impl Overrides {
         Ok(Self {
             tenant: tenant.to_owned(),
             stored_as,
-            lifetime,
+            // Between nodes it travels in milliseconds, 0 for none.
+            lifetime: lifetime.filter(|lifetime| lifetime.as_millis() > 0),
         })
     }
 
@@ -107,6 +108,13 @@ mod tests {
             stored_as,
             Some(Duration::from_secs(seconds)),
         )
+    }
+
+    #[test]
+    fn a_lifetime_of_zero_is_what_its_fields_say_on_every_node() {
+        let lifetime = |seconds| new("", "", seconds).expect("all is well").lifetime();
+        assert_eq!(lifetime(0), None);
+        assert_eq!(lifetime(1), Some(Duration::from_secs(1)));
     }
 
     #[test]

@@ -95,9 +95,13 @@ impl Inner {
         let answer = sent?;
         let head = answer.head;
         let (method, status) = (&request.method, head.status);
-        let stale = invalidation::invalidated(method, &request.target, status, &head.headers);
+        let mut stale = invalidation::invalidated(method, &request.target, status, &head.headers);
         let groups = invalidation::groups(method, status, &head.headers);
         if !stale.is_empty() {
+            // What a GET of it is stored as, if it says that it is stored elsewhere.
+            if !stale.contains(request.place()) {
+                stale.push(request.place().clone());
+            }
             let tenant = request.overrides.tenant();
             self.invalidate(&request.target, &stale, &groups, tenant)
                 .await;

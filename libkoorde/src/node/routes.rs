@@ -164,6 +164,7 @@ impl Route {
         // Also what the client's Connection names: the origin will not see it, so it must not choose
         // a variant.
         connection::strip_request(&mut request.fields);
+        forwarding::join_cookies(&mut request.fields);
         if self.normalise_encoding {
             encoding::normalise_accept_encoding(&mut request.fields);
         }

@@ -98,10 +98,31 @@ pub enum NotForwarded {
     MaxForwards,
 }
 
+/// Joins the lines of Cookie, of which HTTP/2 and HTTP/3 may make one for each cookie: they "MUST be
+/// concatenated into a single octet string using the two-octet delimiter of 0x3B, 0x20" before
+/// anything else sees them (RFC 9113 §8.2.3). So Vary sees by each version the same.
+pub fn join_cookies(fields: &mut HeaderMap) {
+    if !has_crumbs(fields) {
+        return;
+    }
+    let lines = fields.get_all(header::COOKIE).iter();
+    let lines: Vec<&[u8]> = lines.map(HeaderValue::as_bytes).collect();
+    let mut joined = HeaderValue::from_bytes(&lines.join(&b"; "[..])).expect("of values");
+    joined.set_sensitive(fields[header::COOKIE].is_sensitive());
+    fields.insert(header::COOKIE, joined);
+}
+
+/// Whether there is more than one line of Cookie.
+pub(super) fn has_crumbs(fields: &HeaderMap) -> bool {
+    // Nearly always each name has one line, which is known without a search.
+    let has_more = fields.len() > fields.keys_len();
+    has_more && fields.get_all(header::COOKIE).iter().nth(1).is_some()
+}
+
 /// Prepares a request for the next hop towards the origin, once, in place.
 ///
 /// Removes what was meant for this connection, with Proxy-* and HTTP2-Settings;
-/// counts Max-Forwards down; adds our members to Via and CDN-Loop. `received` is
+/// joins the lines of Cookie; counts Max-Forwards down; adds our members to Via and CDN-Loop. `received` is
 /// the version of the client's request, `next` that of ours if it is known: only
 /// then `TE: trailers` goes along, since on HTTP/1.1 it needs a connection option.
 ///
@@ -125,6 +146,7 @@ pub fn request(
         .flat_map(|line| members(line.as_bytes()))
         .any(|member| member.eq_ignore_ascii_case(b"trailers"));
     connection::strip_request(fields);
+    join_cookies(fields);
     let ours: Vec<HeaderName> = fields
         .keys()
         .filter(|name| is_ours(name))

@@ -1,18 +1,19 @@
 //! Requests that say nothing to a cache but what they ask for: most of them.
 
 use super::fields::connection::is_of_connection;
-use super::forwarding::is_unkeyed;
+use super::forwarding::{has_crumbs, is_unkeyed};
 use http::{HeaderMap, HeaderName};
 
 /// Whether no field of a request has a say in how a cache answers it, or is changed on the way: no
 /// directive, condition or range, no sign of a body or a loop, nothing of the connection, nothing
-/// that [`strip_unkeyed`](super::forwarding::strip_unkeyed) would remove.
+/// that [`strip_unkeyed`](super::forwarding::strip_unkeyed) would remove or
+/// [`join_cookies`](super::forwarding::join_cookies) would join.
 ///
 /// What decides about such a request decides as if it had no fields, save where fields are compared:
 /// by Vary (RFC 9111 §4.1), and by the rules of a route. One look at each name, in place of a search
 /// for each of them.
 pub fn is_plain(fields: &HeaderMap) -> bool {
-    !fields.keys().any(speaks)
+    !fields.keys().any(speaks) && !has_crumbs(fields)
 }
 
 /// Whether a field of this name may say something to a cache.
@@ -139,6 +140,7 @@ mod tests {
             let hop = Hop::new("koorde", "n").expect("tokens");
             let mut changed = fields.clone();
             connection::strip_request(&mut changed);
+            forwarding::join_cookies(&mut changed);
             forwarding::strip_unkeyed(&Method::GET, &mut changed, &[]);
             let says = RequestDirectives::read(&fields) != RequestDirectives::default()
                 || reuse::is_bypass(&fields)

@@ -265,6 +265,12 @@ pub fn forbids_stale(stored: &StoredHead, now: Instant) -> bool {
     stored.stale == StalePolicy::Forbidden && !stored.is_fresh(now)
 }
 
+/// Whether whoever reuses it while it is fresh needs to look at nothing else: it does not vary, and
+/// may be served stale. Of a redirect that was followed nothing but its lifetime is kept.
+pub fn is_bound_by_lifetime_alone(stored: &StoredHead) -> bool {
+    stored.selecting.names().next().is_none() && stored.stale != StalePolicy::Forbidden
+}
+
 /// Whether a stored response may replace this answer of the origin: only an error
 /// of RFC 5861 §4, and only within a `stale-if-error` that one side asked for.
 /// Without it the origin's own words are passed on.

@@ -158,6 +158,17 @@ impl StoredHead {
         self.lifetime = self.lifetime.saturating_sub(part);
     }
 
+    /// Makes it stale from the moment at which it has this age.
+    pub fn expire_at(&mut self, age: Duration) {
+        self.lifetime = self.lifetime.min(age);
+    }
+
+    /// As `must-revalidate` would: it is in need of "a mandatory validation before [it] can be sent
+    /// in response to a subsequent request", RFC 9111 §4.4.
+    pub fn forbid_stale(&mut self) {
+        self.stale = StalePolicy::Forbidden;
+    }
+
     /// The time since the origin made or validated it, RFC 9111 §4.2.3. A `now`
     /// before [`StoredHead::received`] counts as that moment.
     pub fn current_age(&self, now: Instant) -> Duration {

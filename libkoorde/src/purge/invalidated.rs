@@ -12,7 +12,7 @@ const SLOTS: usize = 1 << 18;
 /// The newest invalidation of each URL, by a hash of it.
 ///
 /// URLs that share a slot share its number: one made stale makes the others stale once, which costs
-/// a validation each and never a wrong answer. Nothing that comes later hides it.
+/// a validation each, of an origin that answers, and never a wrong answer. Nothing that comes later hides it.
 #[derive(Debug)]
 pub(crate) struct Invalidated {
     slots: Box<[u64]>,

@@ -37,7 +37,7 @@ use table::{Mark, Table};
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// It counts as stale and is validated before it is reused; it may still answer when the origin
-    /// fails, within policy.
+    /// fails, within policy, unless it is of a group: that invalidates (RFC 9875 §3).
     #[default]
     Soft,
     /// It counts as not stored.

@@ -15,18 +15,21 @@ const MAX_LENGTHS: usize = 64;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Mark {
     pub(crate) soft: u64,
+    /// Invalidations of RFC 9111 §4.4: by unsafe requests, of their URLs and of groups.
+    pub(crate) invalid: u64,
     pub(crate) hard: u64,
 }
 
 impl Mark {
     fn add(&mut self, other: Self) {
         self.soft = self.soft.max(other.soft);
+        self.invalid = self.invalid.max(other.invalid);
         self.hard = self.hard.max(other.hard);
     }
 
-    /// The newest of both.
+    /// The newest of all.
     pub(crate) fn newest(self) -> u64 {
-        self.soft.max(self.hard)
+        self.soft.max(self.invalid).max(self.hard)
     }
 }
 
@@ -35,8 +38,10 @@ impl Mark {
 pub(crate) enum Verdict {
     /// No purge that applies is newer than it.
     Clean,
-    /// It must be validated before it is reused.
+    /// It must be validated before it is reused, but may answer for an origin that fails.
     Soft,
+    /// It must be validated before it is reused, whatever fails (RFC 9111 §4.4).
+    Invalid,
     /// It counts as not stored.
     Hard,
 }
@@ -47,6 +52,8 @@ impl Verdict {
     pub(crate) fn of(born: u64, mark: Mark) -> Self {
         if mark.hard > born {
             Self::Hard
+        } else if mark.invalid > born {
+            Self::Invalid
         } else if mark.soft > born {
             Self::Soft
         } else {
@@ -107,17 +114,14 @@ impl Table {
     /// Purges a scope, from now on.
     pub(crate) fn apply(&mut self, scope: ScopeKey, hard: bool) {
         self.seq += 1;
-        let mark = if hard {
-            Mark {
-                soft: 0,
-                hard: self.seq,
-            }
-        } else {
-            Mark {
-                soft: self.seq,
-                hard: 0,
-            }
-        };
+        let mut mark = Mark::default();
+        match scope.class {
+            _ if hard => mark.hard = self.seq,
+            // Whoever names a group, an operator or an origin's answer, invalidates it (RFC 9875 §3);
+            // what is not known one by one may have been that.
+            Class::Group | Class::Folded => mark.invalid = self.seq,
+            _ => mark.soft = self.seq,
+        }
         if matches!(scope.class, Class::All | Class::Folded) && !scope.tenant {
             self.floor.add(mark);
             return;
@@ -186,7 +190,7 @@ impl Table {
         }
         if !self.invalidated.is_empty() {
             let url = ScopeKey::url(Some(key.tenant()), key.url());
-            mark.soft = mark.soft.max(self.invalidated.of(&url));
+            mark.invalid = mark.invalid.max(self.invalidated.of(&url));
         }
         mark
     }

@@ -66,6 +66,14 @@ fn url(host: usize, path: usize) -> Target {
 }
 
 impl Plain {
+    fn verdict(&self, hard: bool) -> Verdict {
+        match self {
+            _ if hard => Verdict::Hard,
+            Self::Group(..) => Verdict::Invalid,
+            _ => Verdict::Soft,
+        }
+    }
+
     fn takes(&self, tenant: Option<usize>, response: &Response) -> bool {
         // The first two hosts are one name; a purge of the name takes all of its ports.
         let same_host = |host: usize| match host {
@@ -169,7 +177,7 @@ fn run(steps: &[Step], bounds: Bounds) -> Vec<(Response, Verdict, Verdict)> {
             }
             Step::Purge(plain, tenant, hard) => {
                 purges.issue(&[plain.key(*tenant)], *hard, (1, 1));
-                let verdict = if *hard { Verdict::Hard } else { Verdict::Soft };
+                let verdict = plain.verdict(*hard);
                 for (response, _, _, wanted) in &mut stored {
                     if plain.takes(*tenant, response) {
                         *wanted = (*wanted).max(verdict);
@@ -181,7 +189,7 @@ fn run(steps: &[Step], bounds: Bounds) -> Vec<(Response, Verdict, Verdict)> {
                 let plain = Plain::Url(*host, *path);
                 for (response, _, _, wanted) in &mut stored {
                     if plain.takes(Some(*tenant), response) {
-                        *wanted = (*wanted).max(Verdict::Soft);
+                        *wanted = (*wanted).max(Verdict::Invalid);
                     }
                 }
             }
@@ -231,7 +239,7 @@ proptest! {
             if from == to {
                 nodes[*from].issue(&[plain.key(None)], *hard, (5, *from as u64));
                 if plain.takes(None, &response) {
-                    wanted = wanted.max(if *hard { Verdict::Hard } else { Verdict::Soft });
+                    wanted = wanted.max(plain.verdict(*hard));
                 }
             } else {
                 tell(&nodes[*from], &nodes[*to]);
@@ -271,7 +279,7 @@ fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
     for n in 0..32_768 {
         let born = purges.version();
         mark(n % 1000);
-        assert_eq!(verdict(n % 1000, born), Verdict::Soft);
+        assert_eq!(verdict(n % 1000, born), Verdict::Invalid);
         assert_eq!(verdict(n % 1000, purges.version()), Verdict::Clean);
     }
     assert_eq!(purges.read().table.folded(), 0);
@@ -282,9 +290,9 @@ fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
     // Whatever comes later and wherever it falls, what was marked is never fresh from before.
     let before = purges.version();
     (0..5000).for_each(mark);
-    assert!((0..5000).all(|n| verdict(n, before) == Verdict::Soft));
+    assert!((0..5000).all(|n| verdict(n, before) == Verdict::Invalid));
     (5000..40_000).for_each(mark);
-    assert!((0..5000).all(|n| verdict(n, before) == Verdict::Soft));
+    assert!((0..5000).all(|n| verdict(n, before) == Verdict::Invalid));
     assert_eq!(purges.read().table.folded(), 0);
 }
 
@@ -349,7 +357,7 @@ fn many_lives_are_forgotten_behind_a_horizon_and_everything_is_purged_for_it() {
     };
     let key = CacheKey::new("", &other.target());
     let verdict = late.judge(0, &AtomicU64::new(0), &key, &other.tags());
-    assert_eq!(verdict, Verdict::Soft, "it may have missed something");
+    assert_eq!(verdict, Verdict::Invalid, "it may have missed something");
     // A life that is behind the horizon counts again under a new name.
     let old = late.issue(&[scope], false, (1, 1));
     assert_eq!(a.merge(&old, Horizon::default()).applied, 1);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    policy::{Exchange, Now, Settings, Target, storing},
+    policy::{Exchange, Now, Settings, Target, reuse, storing},
     purge::{Bounds, Scope, ScopeKey},
 };
 
@@ -177,6 +177,52 @@ fn what_a_soft_purge_takes_is_stale_and_what_a_hard_one_takes_is_gone() {
     assert!(one.purged && !one.head.is_fresh(one.head.received));
     purge_all(&store, true);
     assert!(get(&store, &key(0)).is_none());
+}
+
+/// The one response under the key, as it is looked up then.
+fn look(store: &Store, now: Instant) -> Arc<Stored> {
+    let variants = store.get(&key(0), now).expect("still there");
+    Arc::clone(&variants.all[0])
+}
+
+#[test]
+fn what_a_soft_purge_took_is_stale_since_then_and_not_since_the_last_look() {
+    let store = store(1 << 20);
+    let one = stored(1, 0);
+    let at = |seconds| one.head.received + Duration::from_secs(seconds);
+    store
+        .put(&key(0), Arc::clone(&one), &Settings::default())
+        .expect("small");
+    purge_all(&store, false);
+    for (now, staleness) in [(5, 0), (25, 20), (45, 40)] {
+        let staleness = Some(Duration::from_secs(staleness));
+        assert_eq!(look(&store, at(now)).head.staleness(at(now)), staleness);
+        purge_all(&store, false);
+    }
+    // A clock read before that of the first look makes nothing fresh.
+    assert!(!look(&store, at(2)).head.is_fresh(at(2)));
+}
+
+#[test]
+fn what_an_unsafe_request_invalidates_is_not_served_stale() {
+    let fields = HeaderMap::new();
+    let may_serve = |purge: &dyn Fn(&Store)| {
+        let store = store(1 << 20);
+        store
+            .put(&key(0), stored(1, 0), &Settings::default())
+            .expect("small");
+        purge(&store);
+        let now = stored(1, 0).head.received;
+        reuse::may_serve_stale_on_error(&fields, &look(&store, now).head, now)
+    };
+    assert!(may_serve(&|store| purge_all(store, false)));
+    let url = ScopeKey::url(Some(""), key(0).url());
+    assert!(!may_serve(&|store| store.purges.mark([url].into_iter())));
+    // An operator's purge of what is invalid already takes nothing back.
+    assert!(!may_serve(&|store| {
+        store.purges.mark([url].into_iter());
+        purge_all(store, false);
+    }));
 }
 
 #[test]

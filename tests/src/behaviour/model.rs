@@ -8,8 +8,8 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, response};
 use libkoorde::policy::{
-    Exchange as Timing, HeadUpdate, Now, Reuse, Settings, StoredHead, Target, fields::connection,
-    invalidation, parts, precondition, reuse, storing, validation,
+    Exchange as Timing, HeadUpdate, NotStored, Now, Reuse, Settings, StoredHead, Target,
+    fields::connection, invalidation, parts, precondition, reuse, storing, validation,
 };
 use serve::serve;
 
@@ -283,6 +283,7 @@ impl Model {
         let Some(chosen) = chosen else { return };
         match validation::head_update(&chosen.head, &asking.fields, parts, timing, settings) {
             HeadUpdate::Freshen(head) if head.refused().is_none() => chosen.head = head,
+            HeadUpdate::Freshen(head) if head.refused().is_some_and(NotStored::is_of_request) => {}
             HeadUpdate::Freshen(_) | HeadUpdate::Invalidate => kept.clear(),
             HeadUpdate::Nothing => (),
         }
