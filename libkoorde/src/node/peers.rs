@@ -260,6 +260,21 @@ impl Peers {
         answer
     }
 
+    /// The same for a call that may not take longer than `timeout`. Whoever cut it off from outside
+    /// would keep it out of all figures.
+    async fn called_within<T>(
+        &self,
+        method: &'static str,
+        timeout: Duration,
+        call: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let in_time = async {
+            let ended = time::timeout(timeout, call).await;
+            ended.unwrap_or_else(|_elapsed| self.late(timeout))
+        };
+        self.called(method, in_time).await
+    }
+
     /// No answer in time.
     fn late<T>(&self, timeout: Duration) -> Result<T, PeerError> {
         count(&self.metrics.deadline_exceeded, "peer");
@@ -366,12 +381,13 @@ impl Peers {
         }
     }
 
-    /// Tells a peer of purges, and hears what it knows.
+    /// Tells a peer of purges, and hears what it knows, within `timeout`.
     pub(crate) async fn sync(
         &self,
         to: SocketAddr,
         cluster: &str,
         sync: &Sync,
+        timeout: Duration,
     ) -> Result<SyncReply, PeerError> {
         let mut client =
             PeerClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
@@ -379,22 +395,23 @@ impl Peers {
             let reply = client.sync_purges(wire::sync(cluster, sync)).await;
             wire::sync_reply(reply.map_err(refused)?.into_inner()).map_err(PeerError::Refused)
         };
-        self.called("sync", call).await
+        self.called_within("sync", timeout, call).await
     }
 
-    /// Tells a peer what is stale; whether others may hold copies that came from it.
+    /// Tells a peer what is stale, within `timeout`; whether others may hold copies that came from it.
     pub(crate) async fn invalidate(
         &self,
         to: SocketAddr,
         cluster: &str,
         stale: &Stale,
+        timeout: Duration,
     ) -> Result<bool, PeerError> {
         let mut client = PeerClient::new(self.open_channel(to)?);
         let call = async {
             let reply = client.invalidate(wire::invalidate(cluster, stale)).await;
             Ok(reply.map_err(refused)?.into_inner().copied)
         };
-        self.called("invalidate", call).await
+        self.called_within("invalidate", timeout, call).await
     }
 
     /// Asks a peer for a part of an origin's budget.
@@ -406,15 +423,10 @@ impl Peers {
     ) -> Result<Grant, PeerError> {
         let mut client = PeerClient::new(self.channel(to));
         let call = async {
-            match time::timeout(timeout, client.lease(request)).await {
-                Ok(reply) => {
-                    let reply = reply.map_err(refused)?.into_inner();
-                    wire::granted(reply).map_err(PeerError::Refused)
-                }
-                Err(_elapsed) => self.late(timeout),
-            }
+            let reply = client.lease(request).await.map_err(refused)?;
+            wire::granted(reply.into_inner()).map_err(PeerError::Refused)
         };
-        self.called("lease", call).await
+        self.called_within("lease", timeout, call).await
     }
 }
 
