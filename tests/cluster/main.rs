@@ -15,5 +15,6 @@ mod protection;
 mod purge;
 mod ranges;
 mod reuse;
+mod silence;
 mod uploads;
 mod upstreams;

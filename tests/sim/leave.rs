@@ -1,8 +1,12 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use koorde_tests::sim::Sim;
 use koorde_tests::sim::experiments::rollout;
-use libkoorde::ring::{DownReason, Event, RingConfig};
+use libkoorde::id::Id;
+use libkoorde::ring::{
+    Change, Command, DownReason, Event, Input, Member, Message, Output, Phase, Ring, RingConfig,
+    Role,
+};
 
 use crate::seeds;
 
@@ -64,4 +68,45 @@ fn from_one_to_two_and_back_no_request_is_lost() {
         assert_eq!(failed, 0, "SEED={seed}");
         sim.settle(Duration::from_secs(5));
     }
+}
+
+fn member(id: u64, port: u16, incarnation: u64) -> Member {
+    Member {
+        id: Id(id),
+        name: format!("koorde-{id}").into(),
+        addr: ([10, 0, 0, 1], port).into(),
+        incarnation,
+        weight: 100,
+        role: Role::Member,
+    }
+}
+
+#[test]
+fn a_ring_that_was_left_wakes_nobody_ever_again() {
+    let start = Instant::now();
+    let left = |inputs: Vec<(Duration, Input)>| {
+        let mut ring = Ring::new(RingConfig::default(), member(1, 1, 1), 1, start);
+        let mut has_left = false;
+        for (at, input) in inputs {
+            assert!(ring.deadline().is_some(), "something is due until then");
+            ring.handle(start + at, input);
+            while let Some(output) = ring.poll() {
+                has_left |= matches!(output, Output::Event(Event::Left));
+            }
+        }
+        assert!(has_left && ring.view().state() == Phase::Left);
+        assert_eq!(ring.deadline(), None);
+    };
+    // Another goes by its name; the message tells of one more, whom it would ask at once.
+    let news = vec![
+        Change::Alive(member(1, 2, 2)),
+        Change::Alive(member(2, 3, 1)),
+    ];
+    let message = Message::Changes(news);
+    let from = ([10, 0, 0, 1], 3).into();
+    left(vec![(Duration::ZERO, Input::Message { from, message })]);
+    // It leaves, and has forwarded long enough.
+    let leaves = Input::Command(Command::Leave);
+    let minute = Duration::from_secs(60);
+    left(vec![(Duration::ZERO, leaves), (minute, Input::Timeout)]);
 }

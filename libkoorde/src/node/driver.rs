@@ -210,7 +210,7 @@ impl Driver {
     /// Waits for exactly one thing, then does everything that the ring asks for.
     pub(crate) async fn run(mut self) {
         loop {
-            let deadline = time::Instant::from_std(self.ring.deadline());
+            let due = due(self.ring.deadline());
             let input = tokio::select! {
                 ask = self.asks.recv() => match ask {
                     Some(Ask::Input(input)) => input,
@@ -218,7 +218,7 @@ impl Driver {
                     None => return,
                 },
                 Some(to) = self.unreachable.recv() => Input::Unreachable { to },
-                () = time::sleep_until(deadline) => Input::Timeout,
+                () = due => Input::Timeout,
             };
             self.ring.handle(clock::now().instant, input);
             while let Some(output) = self.ring.poll() {
@@ -338,6 +338,14 @@ impl Driver {
                 tracing::error!(name = %by.name, address = %by.addr, "Another process runs under this node's name; this one has left the ring. Give every node a name of its own.");
             }
         }
+    }
+}
+
+/// Resolves at this time, or never.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -108,6 +108,10 @@ impl Inner {
         metrics.stored_responses.set(gauge(stats.stored_responses));
         metrics.stored_bytes.set(gauge(stats.stored_bytes));
         metrics.hot_copies.set(gauge(stats.hot_copies));
+        // Here and nowhere else: of two that had just heard of a purge, the one that knew less might
+        // be the last to set it.
+        let generation = self.purges.generation();
+        metrics.purge_generation.set(gauge(generation));
         stats
     }
 

@@ -29,6 +29,8 @@ use crate::{
 
 mod departed;
 mod taking;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use departed::Departed;
 

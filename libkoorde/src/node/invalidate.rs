@@ -5,7 +5,12 @@
 //! by others: then the answer waits for everybody. If not, everybody else is told a moment later
 //! (`later.rs`), for the day when they are owners of the key (again).
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::atomic::Ordering, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
 
 use futures_util::future::join_all;
 use http::{HeaderMap, Method};
@@ -21,6 +26,8 @@ use crate::{
 
 /// How long an unsafe request waits for this.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(1);
+/// How long members are told: a little less, so that those who do not answer are counted before that.
+const TELL: Duration = PATIENCE.saturating_sub(Duration::from_millis(100));
 /// How long the first owners are waited for, so that there is time for everybody.
 const OWNERS: Duration = Duration::from_millis(400);
 
@@ -63,36 +70,40 @@ impl Inner {
     /// Makes what is stored of these targets, and of groups of the origin of `asked`, stale
     /// everywhere. Members that can't be reached are skipped and counted.
     pub(crate) async fn invalidate(
-        &self,
+        self: &Arc<Self>,
         asked: &Target,
         targets: &[Target],
         groups: &[String],
         tenant: &str,
     ) {
-        let both = async {
+        let node = Arc::clone(self);
+        let group = |name: &String| Scope::group(asked.clone(), name).ok();
+        let groups: Vec<Scope> = groups.iter().filter_map(group).collect();
+        let (targets, tenant) = (targets.to_vec(), tenant.to_owned());
+        let deadline = clock::now().instant + TELL;
+        let both = self.tasks.finish(async move {
             tokio::join!(
-                self.invalidate_urls(targets, tenant),
-                self.invalidate_groups(asked, groups)
-            )
-        };
-        // Over: those still asked are told when they next compare what they know, or hold what is
-        // stale until it is; RFC 9111 asks for no more than what is within reach.
+                node.invalidate_urls(&targets, &tenant, deadline),
+                node.invalidate_groups(&groups)
+            );
+        });
+        // Over: the telling goes on, so that all who do not hear are counted; in a ring too large to be
+        // known whole it takes several rounds. RFC 9111 asks for no more than what is within reach.
         let _done_or_not = time::timeout(PATIENCE, both).await;
     }
 
-    async fn invalidate_groups(&self, asked: &Target, groups: &[String]) {
-        let group = |name: &String| Scope::group(asked.clone(), name).ok();
-        let keys: Vec<ScopeKey> = groups
-            .iter()
-            .filter_map(group)
-            .map(|scope| ScopeKey::new(&scope, None, &[]))
-            .collect();
+    async fn invalidate_groups(&self, groups: &[Scope]) {
+        let keys = groups.iter().map(|scope| ScopeKey::new(scope, None, &[]));
+        let keys: Vec<ScopeKey> = keys.collect();
         if !keys.is_empty() {
-            self.issue(&keys, Kind::Soft, PATIENCE).await;
+            let entries = self.issue(&keys, Kind::Soft);
+            let _receipt = self
+                .tell_all(&entries, Kind::Soft, String::new(), TELL)
+                .await;
         }
     }
 
-    async fn invalidate_urls(&self, targets: &[Target], tenant: &str) {
+    async fn invalidate_urls(&self, targets: &[Target], tenant: &str, deadline: Instant) {
         let key = |target: &Target| {
             let mut request = Request::new(Method::GET, target.clone(), HeaderMap::new());
             request.overrides = Overrides::new(target, tenant, "", None).unwrap_or_default();
@@ -106,23 +117,41 @@ impl Inner {
         };
         let has_many_keys = |target: &Target| self.routes.find(target).has_many_keys();
         let mut everybody = self.make_stale(&stale) || targets.iter().any(has_many_keys);
-        let mut told = BTreeSet::new();
-        for key in &keys {
-            match self.first_owners(key).await {
-                Some(owners) => told.extend(owners),
+        let mut first = BTreeSet::new();
+        for owners in join_all(keys.iter().map(|key| self.first_owners(key))).await {
+            match owners {
+                Some(owners) => first.extend(owners),
                 None => everybody = true,
             }
         }
-        let answers = self.tell_stale(&told, &stale, OWNERS).await;
-        let rest = || self.others().into_iter().filter(|to| !told.contains(to));
-        if rest().next().is_none() {
+        let answers = self.tell_stale(first.clone(), &stale, OWNERS).await;
+        // Whose copies others may hold: who says so, and who does not say.
+        everybody |= first.iter().any(|owner| answers.get(owner) != Some(&false));
+        let mut to: BTreeSet<SocketAddr> = answers.into_keys().collect();
+        let told = || Told {
+            stale: stale.clone(),
+            to: to.clone(),
+        };
+        if self.lacking(&to).is_empty() || (!everybody && self.later.add(told())) {
             return;
         }
-        let everybody = everybody || answers.contains(&Some(true));
-        let (to, later) = (told.clone(), stale.clone());
-        if everybody || !self.later.add(Told { stale: later, to }) {
-            self.tell_stale(&rest().collect(), &stale, PATIENCE).await;
+        let left = deadline.saturating_duration_since(clock::now().instant);
+        let answers = self.tell_stale(self.lacking(&to), &stale, left).await;
+        to.extend(answers.into_keys());
+        let silent = self.lacking(&to);
+        for _ in &silent {
+            self.metrics.purges_unreachable.inc();
         }
+        if !silent.is_empty() {
+            // Once more; if the queue is full, being counted is all that is left.
+            let _queued_or_not = self.later.add(Told { stale, to });
+        }
+    }
+
+    /// The addresses of all members but this one and those told.
+    fn lacking(&self, told: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
+        let others = self.others().into_iter();
+        others.filter(|to| !told.contains(to)).collect()
     }
 
     /// The addresses of all members but this one.
@@ -147,30 +176,27 @@ impl Inner {
         Some(others.map(|member| member.addr).collect())
     }
 
-    /// Whether each may have given copies away; none where it did not answer.
+    /// Those that answered, and whether each may have given copies away.
     async fn tell_stale(
         &self,
-        to: &BTreeSet<SocketAddr>,
+        to: BTreeSet<SocketAddr>,
         stale: &Stale,
         timeout: Duration,
-    ) -> Vec<Option<bool>> {
-        join_all(to.iter().map(|to| self.tell_one(*to, stale, timeout))).await
+    ) -> BTreeMap<SocketAddr, bool> {
+        let tell = async |to| Some((to, self.tell_one(to, stale, timeout).await?));
+        let answers = join_all(to.into_iter().map(tell)).await;
+        answers.into_iter().flatten().collect()
     }
 
+    /// Whether it may have given copies away; none if it does not answer.
     pub(crate) async fn tell_one(
         &self,
         to: SocketAddr,
         stale: &Stale,
         timeout: Duration,
     ) -> Option<bool> {
-        let answer = self.peers.invalidate(to, &self.cluster, stale);
-        match time::timeout(timeout, answer).await {
-            Ok(Ok(copied)) => Some(copied),
-            _ => {
-                self.metrics.purges_unreachable.inc();
-                None
-            }
-        }
+        let answer = self.peers.invalidate(to, &self.cluster, stale, timeout);
+        answer.await.ok()
     }
 
     /// Makes these stale here; whether others may hold copies of them that came from this node.

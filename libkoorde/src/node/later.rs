@@ -1,8 +1,9 @@
 //! What an unsafe request made stale is told to the other members a moment after its answer.
 //!
 //! The first owners know before the answer is sent (`invalidate.rs`). A member that was an owner once
-//! may still hold the response, and would answer from it as soon as it is an owner again: so all are
-//! told. One task does it, many invalidations at a time, so that a flood of them is few messages.
+//! may still hold the response, and would answer from it as soon as it is an owner again; and one that
+//! was asked before the answer may have been too slow: so all are told that have not said that they
+//! know. One task does it, many invalidations at a time, so that a flood of them is few messages.
 
 use std::{collections::BTreeMap, collections::BTreeSet, net::SocketAddr, sync::Arc};
 
@@ -21,7 +22,7 @@ const QUEUE: usize = 256;
 /// Members told at once.
 const AT_ONCE: usize = 64;
 
-/// One invalidation, and who knows of it.
+/// One invalidation, and who has said that it knows of it.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub(crate) stale: Stale,
@@ -60,8 +61,10 @@ impl Inner {
             let node = &*self;
             let tellings =
                 stream::iter(news).for_each_concurrent(AT_ONCE, |(to, stale)| async move {
-                    // Out of reach: it is counted, and may use what it holds should it be an owner again.
-                    let _told_or_not = node.tell_one(to, &stale, PATIENCE).await;
+                    // Out of reach: it may use what it holds should it be an owner again.
+                    if node.tell_one(to, &stale, PATIENCE).await.is_none() {
+                        node.metrics.purges_unreachable.inc();
+                    }
                 });
             tellings.await;
         }

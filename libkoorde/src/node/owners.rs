@@ -101,9 +101,8 @@ impl Fill {
         let now = clock::now().instant;
         let view = self.node.view.load();
         let id = self.node.hasher.key_id(self.miss.key.as_bytes());
-        // What was made stale since it left may not have been told to it.
-        let newest = self.node.purges.newest(&self.miss.key, None);
-        let departed = self.node.departed.still_there(now, newest).into_iter();
+        let departed = self.node.departed.still_there(now, &self.miss.key);
+        let departed = departed.into_iter();
         let mut previous: Vec<Member> = departed
             .filter(|member| view.precedes_us(member, id))
             .collect();

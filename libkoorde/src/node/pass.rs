@@ -5,7 +5,6 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Method};
-use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::{
@@ -36,12 +35,10 @@ impl Inner {
         } else {
             // What was sent may change things although its client is gone: then what is stored of
             // them has to go all the same.
-            let (done, answer) = oneshot::channel();
             let node = Arc::clone(self);
-            self.tasks.spawn(async move {
-                let _gone = done.send(node.ask_origin_alone(request, body).await);
-            });
-            answer.await.unwrap_or(Err(FetchError::Stopping))
+            let sent = async move { node.ask_origin_alone(request, body).await };
+            let answer = self.tasks.finish(sent).await;
+            answer.unwrap_or(Err(FetchError::Stopping))
         };
         let result = answer
             .as_ref()

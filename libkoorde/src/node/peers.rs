@@ -10,6 +10,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -24,7 +25,7 @@ use koorde_proto::{
 use tokio::{sync::mpsc, time};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{
-    Code, Status, Streaming,
+    Code, Status,
     transport::{Channel, Endpoint},
 };
 
@@ -35,12 +36,19 @@ use super::{
     relay::MAX_INTERIM,
     request::Interim,
     tasks::Tasks,
-    wire::{self, PeerGrant, PeerHead},
+    wire,
 };
 use crate::{
-    error::{BodyError, FetchError},
+    error::FetchError,
     metrics::{Metrics, count},
 };
+
+mod body;
+#[cfg(test)]
+mod tests;
+
+use body::begun;
+pub(crate) use body::{PeerAnswer, PeerBody};
 
 /// Ring messages that may wait for one peer. The ring's timers resend what is dropped.
 const QUEUE: usize = 256;
@@ -117,11 +125,15 @@ impl Peers {
             return count(&self.metrics.ring_messages, "dropped");
         }
         let mut table = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
+        if table.len() >= MAX_PEERS && !table.contains_key(&to) {
+            // Nobody says of edges, seeds and the dead that they are gone: their streams have ended.
+            table.retain(|_, queue| !queue.is_closed());
+            if table.len() >= MAX_PEERS {
+                table.pop_first();
+            }
+        }
         // Twice: a queue may have closed since it was last used.
         for _ in 0..2 {
-            if table.len() >= MAX_PEERS && !table.contains_key(&to) {
-                break;
-            }
             let queue = table.entry(to).or_insert_with(|| self.open(to));
             match queue.try_send(envelope) {
                 Ok(()) => return count(&self.metrics.ring_messages, "sent"),
@@ -138,14 +150,23 @@ impl Peers {
         let (queue, messages) = mpsc::channel(QUEUE);
         let unreachable = self.unreachable.clone();
         let hello = stream::iter([self.hello.clone()]);
+        let closed = Arc::new(AtomicBool::new(false));
+        let is_closed = Arc::clone(&closed);
+        let end = stream::poll_fn(move |_| {
+            closed.store(true, Ordering::Release);
+            Poll::Ready(None)
+        });
+        let messages = hello.chain(ReceiverStream::new(messages)).chain(end);
         self.tasks.spawn(async move {
             let mut client = RingClient::new(channel(to));
             // Resolves only when the stream ends: by the peer's leaving, by a failure to connect.
-            let _why = client
-                .deliver(hello.chain(ReceiverStream::new(messages)))
-                .await;
-            // Full means that the driver has enough to do; silence will tell it the same.
-            let _ = unreachable.try_send(to);
+            let _why = client.deliver(messages).await;
+            // What we closed ourselves says nothing of the peer: to doubt it for that would open a
+            // stream to it again.
+            if !is_closed.load(Ordering::Acquire) {
+                // Full means that the driver has enough to do; silence will tell it the same.
+                let _ = unreachable.try_send(to);
+            }
         });
         queue
     }
@@ -239,6 +260,21 @@ impl Peers {
         answer
     }
 
+    /// The same for a call that may not take longer than `timeout`. Whoever cut it off from outside
+    /// would keep it out of all figures.
+    async fn called_within<T>(
+        &self,
+        method: &'static str,
+        timeout: Duration,
+        call: impl Future<Output = Result<T, PeerError>>,
+    ) -> Result<T, PeerError> {
+        let in_time = async {
+            let ended = time::timeout(timeout, call).await;
+            ended.unwrap_or_else(|_elapsed| self.late(timeout))
+        };
+        self.called(method, in_time).await
+    }
+
     /// No answer in time.
     fn late<T>(&self, timeout: Duration) -> Result<T, PeerError> {
         count(&self.metrics.deadline_exceeded, "peer");
@@ -272,11 +308,7 @@ impl Peers {
             Ok(result) => result?,
             Err(_elapsed) => return self.late(timeout),
         };
-        let body = PeerBody {
-            parts,
-            read: 0,
-            ended: false,
-        };
+        let body = PeerBody::new(parts);
         match first {
             Some(Part::Granted(granted)) => {
                 let grant = wire::grant(granted).map_err(PeerError::Refused)?;
@@ -349,12 +381,13 @@ impl Peers {
         }
     }
 
-    /// Tells a peer of purges, and hears what it knows.
+    /// Tells a peer of purges, and hears what it knows, within `timeout`.
     pub(crate) async fn sync(
         &self,
         to: SocketAddr,
         cluster: &str,
         sync: &Sync,
+        timeout: Duration,
     ) -> Result<SyncReply, PeerError> {
         let mut client =
             PeerClient::new(self.open_channel(to)?).max_decoding_message_size(wire::MAX_MESSAGE);
@@ -362,22 +395,23 @@ impl Peers {
             let reply = client.sync_purges(wire::sync(cluster, sync)).await;
             wire::sync_reply(reply.map_err(refused)?.into_inner()).map_err(PeerError::Refused)
         };
-        self.called("sync", call).await
+        self.called_within("sync", timeout, call).await
     }
 
-    /// Tells a peer what is stale; whether others may hold copies that came from it.
+    /// Tells a peer what is stale, within `timeout`; whether others may hold copies that came from it.
     pub(crate) async fn invalidate(
         &self,
         to: SocketAddr,
         cluster: &str,
         stale: &Stale,
+        timeout: Duration,
     ) -> Result<bool, PeerError> {
         let mut client = PeerClient::new(self.open_channel(to)?);
         let call = async {
             let reply = client.invalidate(wire::invalidate(cluster, stale)).await;
             Ok(reply.map_err(refused)?.into_inner().copied)
         };
-        self.called("invalidate", call).await
+        self.called_within("invalidate", timeout, call).await
     }
 
     /// Asks a peer for a part of an origin's budget.
@@ -389,15 +423,10 @@ impl Peers {
     ) -> Result<Grant, PeerError> {
         let mut client = PeerClient::new(self.channel(to));
         let call = async {
-            match time::timeout(timeout, client.lease(request)).await {
-                Ok(reply) => {
-                    let reply = reply.map_err(refused)?.into_inner();
-                    wire::granted(reply).map_err(PeerError::Refused)
-                }
-                Err(_elapsed) => self.late(timeout),
-            }
+            let reply = client.lease(request).await.map_err(refused)?;
+            wire::granted(reply.into_inner()).map_err(PeerError::Refused)
         };
-        self.called("lease", call).await
+        self.called_within("lease", timeout, call).await
     }
 }
 
@@ -422,67 +451,4 @@ fn channel(to: SocketAddr) -> Channel {
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(16 << 20)
         .connect_lazy()
-}
-
-/// How a peer's reply begins.
-#[derive(Debug)]
-pub(crate) enum PeerAnswer {
-    Response(PeerHead, PeerBody),
-    /// The request is ours to make; the response's head is behind it ([`PeerBody::head`]).
-    Granted(PeerGrant, PeerBody),
-}
-
-fn begun(first: Option<Part>) -> Result<PeerHead, PeerError> {
-    match first {
-        Some(Part::Head(head)) => wire::head(head).map_err(PeerError::Refused),
-        Some(Part::Failed(failed)) if wire::is_behind(&failed) => Err(PeerError::Behind),
-        Some(Part::Failed(failed)) => Err(PeerError::Failed(wire::failed(&failed))),
-        _ => Err(PeerError::Unreachable("the answer has no head".to_owned())),
-    }
-}
-
-/// A peer's body, read chunk by chunk.
-#[derive(Debug)]
-pub(crate) struct PeerBody {
-    parts: Streaming<koorde_proto::peer::v1::FetchReply>,
-    read: u64,
-    ended: bool,
-}
-
-impl PeerBody {
-    /// The head that comes behind a grant.
-    pub(crate) async fn head(mut self) -> Result<(PeerHead, Self), PeerError> {
-        let reply = self.parts.message().await.map_err(refused)?;
-        let head = begun(reply.and_then(|reply| reply.part))?;
-        Ok((head, self))
-    }
-
-    /// The next chunk; `None` after an End that agrees with what was read. A stream that stops
-    /// without one was cut off, even though gRPC may call it a success.
-    pub(crate) async fn chunk(&mut self) -> Option<Result<bytes::Bytes, BodyError>> {
-        if self.ended {
-            return None;
-        }
-        let part = match self.parts.message().await {
-            Ok(reply) => reply.and_then(|reply| reply.part),
-            Err(status) => return Some(Err(BodyError::Cut(format!("peer: {}", status.message())))),
-        };
-        let cut = |why: String| Some(Err(BodyError::Cut(why)));
-        match part {
-            Some(Part::Chunk(chunk)) => {
-                self.read += chunk.data.len() as u64;
-                Some(Ok(chunk.data))
-            }
-            Some(Part::End(end)) if end.length == self.read => {
-                self.ended = true;
-                None
-            }
-            Some(Part::End(end)) => cut(format!("{} of {} bytes came", self.read, end.length)),
-            Some(Part::Failed(failed)) => cut(failed.message),
-            Some(Part::Head(_) | Part::Interim(_) | Part::Granted(_)) => {
-                cut("a second head".to_owned())
-            }
-            None => cut("the peer stopped".to_owned()),
-        }
-    }
 }

@@ -35,6 +35,9 @@ const AT_ONCE: usize = 64;
 const MAX_ASKED: usize = 4096;
 /// Messages of one exchange, at most: two are usual, more for long absences.
 const MAX_TURNS: usize = 128;
+/// How long the members of a round are heard: a little less than a round lasts at most, so that
+/// those who do not answer are counted before it is over.
+const HEAR: Duration = PATIENCE.saturating_sub(Duration::from_millis(100));
 
 /// What one node tells another of purges, and hears from it.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +109,7 @@ impl Node {
 impl Inner {
     /// Purges on every node, and tells which members have acknowledged it.
     async fn purge(
-        &self,
+        self: &Arc<Self>,
         scope: &Scope,
         kind: Kind,
         tenants: &[Option<String>],
@@ -120,21 +123,49 @@ impl Inner {
             .iter()
             .map(|tenant| ScopeKey::new(scope, tenant.as_deref(), &url));
         let keys: Vec<ScopeKey> = keys.collect();
-        let timeout = self.config.purge.timeout;
-        let mut receipt = self.issue(&keys, kind, timeout).await;
-        receipt.scope = match shown {
+        let scope = match shown {
             Some(tenant) => format!("{scope} for tenant {tenant}"),
             None => scope.to_string(),
         };
-        info!(
-            scope = receipt.scope,
-            kind = kind.as_str(),
-            generation = receipt.generation,
-            acknowledged = receipt.acknowledged.len(),
-            unreachable = ?receipt.unreachable,
-            "Purged."
-        );
-        receipt
+        let timeout = self.config.purge.timeout;
+        // It holds here from now on: then all have to hear of it, though its client may hang up.
+        let entries = self.issue(&keys, kind);
+        let node = Arc::clone(self);
+        let telling = {
+            let scope = scope.clone();
+            async move {
+                let receipt = node.tell_all(&entries, kind, scope, timeout).await;
+                info!(
+                    scope = receipt.scope,
+                    kind = kind.as_str(),
+                    generation = receipt.generation,
+                    acknowledged = receipt.acknowledged.len(),
+                    unreachable = ?receipt.unreachable,
+                    "Purged."
+                );
+                receipt
+            }
+        };
+        let receipt = self.tasks.finish(telling).await;
+        receipt.unwrap_or_else(|| self.told_nobody(kind, scope))
+    }
+
+    /// The receipt of a node that was stopped while it told the others: as far as it knows, none has
+    /// heard.
+    fn told_nobody(&self, kind: Kind, scope: String) -> Receipt {
+        let view = self.view.load();
+        let others = view.members().iter();
+        let others = others.filter(|member| member.id != view.me().id);
+        let mut names: Vec<String> = others.map(|member| member.name.to_string()).collect();
+        names.sort();
+        Receipt {
+            generation: self.purges.generation(),
+            kind,
+            scope,
+            asked: names.clone(),
+            acknowledged: Vec::new(),
+            unreachable: names,
+        }
     }
 
     /// The key of a plain GET of a target: its tenant and URL are those of all keys of the target.
@@ -142,24 +173,29 @@ impl Inner {
         self.key(&Request::new(Method::GET, target.clone(), HeaderMap::new()))
     }
 
-    /// Issues purges here and tells every member, at most for `timeout` each.
-    pub(crate) async fn issue(
+    /// Issues purges: they hold here, and the others have to be told.
+    pub(crate) fn issue(&self, scopes: &[ScopeKey], kind: Kind) -> Vec<Entry> {
+        let hard = kind == Kind::Hard;
+        let me = self.view.load().me().id;
+        let entries = self.purges.issue(scopes, hard, (self.life, me.0));
+        count_by(&self.metrics.purges, "issued", entries.len() as u64);
+        entries
+    }
+
+    /// Tells every member, at most for `timeout` each.
+    pub(crate) async fn tell_all(
         &self,
-        scopes: &[ScopeKey],
+        entries: &[Entry],
         kind: Kind,
+        scope: String,
         timeout: Duration,
     ) -> Receipt {
-        let hard = kind == Kind::Hard;
         let me = self.view.load().me().clone();
-        let entries = self.purges.issue(scopes, hard, (self.life, me.id.0));
-        let purges = &self.metrics.purges;
-        count_by(purges, "issued", entries.len() as u64);
-        let (asked, acknowledged) = self.spread(&me, &entries, timeout).await;
-        let generation = self.purges.generation();
-        self.show_generation();
+        let (asked, acknowledged) = self.spread(&me, entries, timeout).await;
         let mut receipt = Receipt {
-            generation,
+            generation: self.purges.generation(),
             kind,
+            scope,
             ..Receipt::default()
         };
         for (id, name) in asked {
@@ -263,36 +299,32 @@ impl Inner {
         mut sync: Sync,
         timeout: Duration,
     ) -> Result<Vec<(Id, Arc<str>, SocketAddr)>, PeerError> {
-        let talk = async {
-            let mut others = Vec::new();
-            for turn in 0..MAX_TURNS {
-                sync.digest = self.purges.digest();
-                let reply = self.peers.sync(to, &self.cluster, &sync).await?;
-                if turn == 0 {
-                    others = reply.others;
-                }
-                let Some(theirs) = reply.known else {
-                    return Ok(others);
-                };
-                self.hear(&reply.entries, &theirs);
-                let is_done = sync.known.is_some() && self.purges.covers_all(&theirs);
-                if is_done && self.purges.is_covered_by(&theirs) {
-                    return Ok(others);
-                }
-                sync = Sync {
-                    known: Some(self.purges.known()),
-                    entries: self.purges.missing(&theirs),
-                    ..Sync::default()
-                };
+        let deadline = clock::now().instant + timeout;
+        let mut others = Vec::new();
+        for turn in 0..MAX_TURNS {
+            let left = deadline.saturating_duration_since(clock::now().instant);
+            sync.digest = self.purges.digest();
+            let reply = self.peers.sync(to, &self.cluster, &sync, left).await?;
+            if turn == 0 {
+                others = reply.others;
             }
-            Err(PeerError::Refused(format!(
-                "{MAX_TURNS} messages of purges, and no end"
-            )))
-        };
-        match time::timeout(timeout, talk).await {
-            Ok(result) => result,
-            Err(_elapsed) => Err(PeerError::Refused(format!("no answer within {timeout:?}"))),
+            let Some(theirs) = reply.known else {
+                return Ok(others);
+            };
+            self.hear(&reply.entries, &theirs);
+            let is_done = sync.known.is_some() && self.purges.covers_all(&theirs);
+            if is_done && self.purges.is_covered_by(&theirs) {
+                return Ok(others);
+            }
+            sync = Sync {
+                known: Some(self.purges.known()),
+                entries: self.purges.missing(&theirs),
+                ..Sync::default()
+            };
         }
+        Err(PeerError::Refused(format!(
+            "{MAX_TURNS} messages of purges, and no end"
+        )))
     }
 
     fn hear(&self, entries: &[Entry], theirs: &Known) {
@@ -306,12 +338,6 @@ impl Inner {
         }
         count_by(&self.metrics.purges, how, applied.applied);
         count_by(&self.metrics.purges, "folded", applied.folded);
-        self.show_generation();
-    }
-
-    fn show_generation(&self) {
-        let generation = i64::try_from(self.purges.generation()).unwrap_or(i64::MAX);
-        self.metrics.purge_generation.set(generation);
     }
 
     /// What a peer tells and asks. Answered from memory: it waits for nobody.
@@ -379,8 +405,10 @@ impl Inner {
                 is_wanted = wanted.await.is_ok();
             }
             let (to, is_waited_for) = node.to_hear(is_wanted);
+            let deadline = clock::now().instant + HEAR;
             let talks = stream::iter(to).for_each_concurrent(AT_ONCE, |to| async move {
-                if let Err(why) = node.sync_with(to, PATIENCE).await {
+                let left = deadline.saturating_duration_since(clock::now().instant);
+                if let Err(why) = node.sync_with(to, left).await {
                     debug!(%to, ?why, "A member can't be asked for the purges that it knows.");
                 }
             });

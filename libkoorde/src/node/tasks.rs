@@ -2,7 +2,7 @@
 
 use std::{future::Future, time::Duration};
 
-use tokio::time;
+use tokio::{sync::oneshot, time};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 
@@ -22,7 +22,19 @@ impl Tasks {
         self.spawn_in(&self.tracker, task.in_current_span());
     }
 
-    /// The same outside of every span: for what goes on long after the request that began it.
+    /// Runs `work` to its end, though whoever waits for it here may go; none if the node stops meanwhile.
+    pub(crate) async fn finish<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let (done, result) = oneshot::channel();
+        self.spawn(async move {
+            let _gone = done.send(work.await);
+        });
+        result.await.ok()
+    }
+
+    /// The same as [`Tasks::spawn`] outside of every span: for what goes on long after the request that began it.
     pub(crate) fn spawn_apart(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.spawn_in(&self.tracker, task);
     }

@@ -159,6 +159,10 @@ impl Ring {
                 }
             }
         }
+        if self.phase == Phase::Left {
+            // The rest of what made us leave may have set some; nothing is due ever again.
+            self.timers.clear();
+        }
         if std::mem::take(&mut self.dirty) {
             self.view.take();
         }
@@ -169,13 +173,10 @@ impl Ring {
         self.outputs.pop_front()
     }
 
-    /// When to feed [`Input::Timeout`] at the latest.
+    /// When to feed [`Input::Timeout`] at the latest; never, once this node has left.
     #[must_use]
-    pub fn deadline(&self) -> Instant {
-        // Without timers we have left, and nothing is due ever again: an hour is as good as any.
-        self.timers
-            .next()
-            .unwrap_or(self.started + Duration::from_secs(3600))
+    pub fn deadline(&self) -> Option<Instant> {
+        self.timers.next()
     }
 
     /// What we know now. Cheap; a new `Arc` only when something has changed.

@@ -104,7 +104,8 @@ impl Sim {
         while let Some(output) = ring.poll() {
             outputs.push(output);
         }
-        let wake = ring.deadline().saturating_duration_since(self.epoch);
+        let wake = ring.deadline();
+        let wake = wake.map(|at| at.saturating_duration_since(self.epoch));
         for output in outputs {
             if self.trace == Some(index) {
                 println!("{:?} koorde-{index} -> {output:?}", self.now);
@@ -114,7 +115,10 @@ impl Sim {
                 Output::Event(event) => self.on_event(index, event),
             }
         }
-        if self.nodes[index].ring.is_some() && self.nodes[index].wake != wake {
+        if let Some(wake) = wake
+            && self.nodes[index].ring.is_some()
+            && self.nodes[index].wake != wake
+        {
             self.nodes[index].wake = wake;
             self.schedule(wake.saturating_sub(self.now), index, What::Wake);
         }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{id::Id, purge::Purges, ring::Member};
+use crate::{id::Id, policy::CacheKey, purge::Purges, ring::Member};
 
 /// Members that are remembered, and for how long: longer than any hand-off lasts.
 const MAX_DEPARTED: usize = 1024;
@@ -61,9 +61,15 @@ impl Departed {
         gone.map(|gone| gone.born)
     }
 
-    /// Those that still answer, and knew of whatever has number `newest` or less.
-    pub(crate) fn still_there(&self, now: Instant, newest: u64) -> Vec<Member> {
+    /// Those that still answer and may be asked for what they have stored under a key: they knew of
+    /// every purge of it, and no unsafe request was made for it. Of such a one they may not have been
+    /// told, however old it is: who told us may have heard that they leave before we did.
+    pub(crate) fn still_there(&self, now: Instant, key: &CacheKey) -> Vec<Member> {
         let members = self.lock();
+        if members.is_empty() || self.purges.is_marked(key) {
+            return Vec::new();
+        }
+        let newest = self.purges.newest(key, None);
         let there = members
             .iter()
             .filter(|gone| gone.born >= newest && (gone.giving > 0 || gone.since(now) < STAYS));
@@ -108,6 +114,7 @@ mod tests {
     use super::*;
     use crate::{
         node::clock,
+        policy::Target,
         purge::{Bounds, Scope, ScopeKey},
         ring::Role,
     };
@@ -131,6 +138,10 @@ mod tests {
         }
     }
 
+    fn key() -> CacheKey {
+        CacheKey::new("", &Target::parse("http://a.example/").unwrap())
+    }
+
     fn purge(purges: &Purges) {
         let everything = ScopeKey::new(&Scope::All, None, b"");
         purges.issue(&[everything], false, (1, 1));
@@ -141,7 +152,7 @@ mod tests {
         let departed = Departed::new(purges());
         let (left, second) = (clock::now().instant, Duration::from_secs(1));
         departed.note(&member(1), left);
-        let is_there = |after| !departed.still_there(left + after, 0).is_empty();
+        let is_there = |after| !departed.still_there(left + after, &key()).is_empty();
         assert!(is_there(second));
         assert!(!is_there(2 * second));
         let giving = departed.giving(Id(1));
@@ -158,9 +169,19 @@ mod tests {
         let left = clock::now().instant;
         departed.note(&member(1), left);
         assert_eq!(departed.born(Id(1)), Some(1));
-        assert_eq!(departed.still_there(left, 1).len(), 1);
+        assert_eq!(departed.still_there(left, &key()).len(), 1);
         purge(&purges);
-        assert!(departed.still_there(left, 2).is_empty());
+        assert!(departed.still_there(left, &key()).is_empty());
+    }
+
+    #[test]
+    fn what_an_unsafe_request_was_made_for_before_we_heard_that_it_leaves_is_not_asked_of_it() {
+        let purges = purges();
+        let departed = Departed::new(Arc::clone(&purges));
+        purges.mark([ScopeKey::url(Some(""), key().url())].into_iter());
+        let left = clock::now().instant;
+        departed.note(&member(1), left);
+        assert!(departed.still_there(left, &key()).is_empty());
     }
 
     #[test]

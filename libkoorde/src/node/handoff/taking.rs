@@ -40,8 +40,7 @@ impl Inner {
             return Ok(reply);
         }
         let not_yet = Status::failed_precondition;
-        // Who has left knew what was made stale until then, and is judged by what came later. A member
-        // may not have been told of every unsafe request yet: of what one was made for it is not taken.
+        // Who has left knew the purges until then, and is judged by what came later.
         let departed = self.departed.born(start.node);
         let born = departed.unwrap_or_else(|| self.purges.version());
         // From here on the sender knows all purges that are older than what it brings.
@@ -66,8 +65,12 @@ impl Inner {
                 reply.leaving = true;
                 return Ok(reply);
             }
-            let is_known = departed.is_some() || !self.purges.is_marked(&response.key);
-            let is_stored = match body.filter(|_| is_known) {
+            // Nobody is sure to have been told of every unsafe request: not a member, yet, and not one
+            // that leaves, of which whoever made the request may have heard before we did. So nothing
+            // is taken of what one was ever made for, as far as we remember, or shares its slot: each
+            // costs one fetch more.
+            let may_be_old = self.purges.is_marked(&response.key);
+            let is_stored = match body.filter(|_| !may_be_old) {
                 Some(body) => self.store_handed_over(response, &body, on_its_way, born),
                 None => false,
             };
