@@ -208,7 +208,8 @@ pub struct OriginConfig {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub response_timeout: Duration,
-    /// Longest silence inside a body, of a response or of a request, 100 ms – 10 min.
+    /// Longest silence inside a response's body, and longest time for which an origin takes nothing
+    /// of a request's, 100 ms – 10 min.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub idle_timeout: Duration,

@@ -10,6 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream, tcp},
     sync::watch,
+    task::JoinSet,
 };
 
 use crate::purge::{counting, number, target};
@@ -18,6 +19,7 @@ use crate::purge::{counting, number, target};
 struct Way {
     address: SocketAddr,
     is_silent: watch::Sender<bool>,
+    _relay: JoinSet<()>,
 }
 
 impl Way {
@@ -25,14 +27,16 @@ impl Way {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("bound");
         let (is_silent, silence) = watch::channel(false);
-        tokio::spawn(async move {
+        let mut relay = JoinSet::new();
+        relay.spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((there, _)) = listener.accept().await {
                 let Ok(here) = TcpStream::connect(node).await else {
                     continue;
                 };
                 let ((a, b), (c, d)) = (there.into_split(), here.into_split());
                 let (one, other) = (pass(a, d, silence.clone()), pass(c, b, silence.clone()));
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     tokio::select! {
                         () = one => (),
                         () = other => (),
@@ -40,7 +44,11 @@ impl Way {
                 });
             }
         });
-        Self { address, is_silent }
+        Self {
+            address,
+            is_silent,
+            _relay: relay,
+        }
     }
 
     fn silent(&self, is_silent: bool) {

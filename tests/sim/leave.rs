@@ -1,5 +1,6 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use koorde_tests::process::now;
 use koorde_tests::sim::Sim;
 use koorde_tests::sim::experiments::rollout;
 use libkoorde::id::Id;
@@ -83,7 +84,7 @@ fn member(id: u64, port: u16, incarnation: u64) -> Member {
 
 #[test]
 fn a_ring_that_was_left_wakes_nobody_ever_again() {
-    let start = Instant::now();
+    let start = now();
     let left = |inputs: Vec<(Duration, Input)>| {
         let mut ring = Ring::new(RingConfig::default(), member(1, 1, 1), 1, start);
         let mut has_left = false;
