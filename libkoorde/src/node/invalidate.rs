@@ -127,31 +127,26 @@ impl Inner {
         let answers = self.tell_stale(first.clone(), &stale, OWNERS).await;
         // Whose copies others may hold: who says so, and who does not say.
         everybody |= first.iter().any(|owner| answers.get(owner) != Some(&false));
-        let mut to: BTreeSet<SocketAddr> = answers.into_keys().collect();
-        let told = || Told {
-            stale: stale.clone(),
-            to: to.clone(),
-        };
-        if self.lacking(&to).is_empty() || (!everybody && self.later.add(told())) {
+        let to = answers.into_keys().collect();
+        let mut told = Told { stale, first, to };
+        if self.lacking(&told).is_empty() || (!everybody && self.later.add(told.clone())) {
             return;
         }
         let left = deadline.saturating_duration_since(clock::now().instant);
-        let answers = self.tell_stale(self.lacking(&to), &stale, left).await;
-        to.extend(answers.into_keys());
-        let silent = self.lacking(&to);
-        for _ in &silent {
-            self.metrics.purges_unreachable.inc();
-        }
-        if !silent.is_empty() {
-            // Once more; if the queue is full, being counted is all that is left.
-            let _queued_or_not = self.later.add(Told { stale, to });
+        let lacking = self.lacking(&told);
+        let answers = self.tell_stale(lacking, &told.stale, left).await;
+        told.to.extend(answers.into_keys());
+        let silent = self.lacking(&told).len() as u64;
+        // Once more, and who is silent then is counted; at once if there is no more room.
+        if silent > 0 && !self.later.add(told) {
+            self.metrics.purges_unreachable.at(0).inc_by(silent);
         }
     }
 
-    /// The addresses of all members but this one and those told.
-    fn lacking(&self, told: &BTreeSet<SocketAddr>) -> BTreeSet<SocketAddr> {
-        let others = self.others().into_iter();
-        others.filter(|to| !told.contains(to)).collect()
+    /// The addresses of all who have not been told: of members but this one, and of first owners.
+    fn lacking(&self, told: &Told) -> BTreeSet<SocketAddr> {
+        let all = self.others().into_iter().chain(told.first.iter().copied());
+        all.filter(|to| !told.to.contains(to)).collect()
     }
 
     /// The addresses of all members but this one.

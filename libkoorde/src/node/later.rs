@@ -22,10 +22,13 @@ const QUEUE: usize = 256;
 /// Members told at once.
 const AT_ONCE: usize = 64;
 
-/// One invalidation, and who has said that it knows of it.
-#[derive(Debug)]
+/// One invalidation.
+#[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) stale: Stale,
+    /// The first owners of what is stale, who may be out of our view.
+    pub(crate) first: BTreeSet<SocketAddr>,
+    /// Who has said that it knows of it.
     pub(crate) to: BTreeSet<SocketAddr>,
 }
 
@@ -54,7 +57,9 @@ impl Inner {
         let mut batch = Vec::new();
         while queue.recv_many(&mut batch, QUEUE).await > 0 {
             let batch = std::mem::take(&mut batch);
-            let news = self.others().into_iter().flat_map(|to| {
+            let first = batch.iter().flat_map(|told| told.first.iter().copied());
+            let all: BTreeSet<SocketAddr> = self.others().into_iter().chain(first).collect();
+            let news = all.into_iter().flat_map(|to| {
                 let news = news(&batch, to).into_iter();
                 news.map(move |stale| (to, stale))
             });
@@ -99,6 +104,7 @@ mod tests {
                 tenant: tenant.to_owned(),
                 urls: urls.iter().map(|url| url.as_bytes().to_vec()).collect(),
             },
+            first: BTreeSet::new(),
             to: to
                 .iter()
                 .map(|port| ([127, 0, 0, 1], *port).into())

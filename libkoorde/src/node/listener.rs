@@ -58,8 +58,9 @@ pub(crate) async fn serve(
             let _permit = permit;
             // hyper waits for the first byte as long as it takes; silent connections would use up
             // the bound.
-            if time::timeout(FIRST_BYTE, stream.readable()).await.is_err() {
-                return;
+            tokio::select! {
+                speaks = time::timeout(FIRST_BYTE, stream.readable()) => if speaks.is_err() { return },
+                () = closing.cancelled() => return,
             }
             let connection = builder().serve_connection(TokioIo::new(stream), service);
             tokio::pin!(connection);

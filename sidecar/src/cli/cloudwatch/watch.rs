@@ -81,9 +81,6 @@ pub(super) struct AlarmsArgs {
     /// The memory limit of a node's container
     #[arg(long, value_name = "BYTES", default_value_t = ByteSize(Limits::default().memory))]
     memory: ByteSize,
-    /// The nodes' `cloudwatch.interval` in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().interval.as_secs(), value_parser = clap::value_parser!(u64).range(1..=600))]
-    interval: u64,
     /// The nodes' `cloudwatch.flush` in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = Limits::default().flush.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600))]
     flush: u64,
@@ -156,7 +153,6 @@ impl AlarmsArgs {
             latency: self.latency,
             hit_ratio: self.hit_ratio,
             memory: self.memory.0,
-            interval: Duration::from_secs(self.interval),
             flush: Duration::from_secs(self.flush),
         }
     }

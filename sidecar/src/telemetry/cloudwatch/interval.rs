@@ -3,6 +3,8 @@
 //! All counts start at 0 with the process, and so does the ledger: the first interval has what was
 //! counted before it, the last one, taken when all requests are done, has the rest.
 
+use std::time::Duration;
+
 use libkoorde::metrics::{
     Distributions, Source, Values,
     describe::{Metric, Published, Statistic, Unit},
@@ -129,15 +131,18 @@ impl Ledger {
         }
     }
 
-    /// What has happened since the last look; histograms in which nothing was recorded are left out.
+    /// What has happened since the last look, so long ago; histograms in which nothing was recorded
+    /// are left out. A level that is told as a sum is told over time, in level-seconds: what all nodes
+    /// tell in a period is its seconds times the level of all, however often they look.
     #[must_use]
-    pub fn take(&mut self) -> Vec<Datum> {
-        self.entries.iter_mut().filter_map(Entry::take).collect()
+    pub fn take(&mut self, since: Duration) -> Vec<Datum> {
+        let entries = self.entries.iter_mut();
+        entries.filter_map(|entry| entry.take(since)).collect()
     }
 }
 
 impl Entry {
-    fn take(&mut self) -> Option<Datum> {
+    fn take(&mut self, since: Duration) -> Option<Datum> {
         let values = match &self.values {
             Values::Counters(counters) => {
                 let total = counters
@@ -150,10 +155,10 @@ impl Entry {
             }
             Values::Gauges(gauges) => {
                 let level: i64 = gauges.each().map(|(_, level)| level).sum();
-                vec![(
-                    scaled(self.metric, u64::try_from(level).unwrap_or_default()),
-                    1,
-                )]
+                let level = scaled(self.metric, u64::try_from(level).unwrap_or_default());
+                let is_sum = self.published.statistic == Statistic::Sum;
+                let times = if is_sum { since.as_secs_f64() } else { 1.0 };
+                vec![(level * times, 1)]
             }
             Values::Distributions(distributions) => {
                 let values = grown(distributions, &mut self.told);
@@ -208,8 +213,6 @@ fn grown(distributions: &Distributions, told: &mut Vec<u64>) -> Vec<(f64, u64)> 
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use libkoorde::{
         Metrics,
         metrics::{Book, count},
@@ -217,6 +220,8 @@ mod tests {
     };
 
     use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
 
     fn of<'a>(data: &'a [Datum], name: &str) -> &'a Datum {
         let found = data.iter().find(|datum| datum.name == name);
@@ -231,7 +236,7 @@ mod tests {
         metrics.requests(CacheResult::Miss, Tier::Origin).inc();
         metrics.requests(CacheResult::Validated, Tier::Origin).inc();
         let mut ledger = Ledger::new(book.sources());
-        let first = ledger.take();
+        let first = ledger.take(MINUTE);
         for (name, sum) in [
             ("Requests", 7.0),
             ("Hits", 5.0),
@@ -242,10 +247,35 @@ mod tests {
         }
         metrics.requests(CacheResult::Hit, Tier::Peer).inc();
         count(&metrics.shed, "resting");
-        let second = ledger.take();
+        let second = ledger.take(MINUTE);
         assert_eq!(of(&second, "Requests").values, [(1.0, 1)]);
         assert_eq!(of(&second, "Shed").values, [(1.0, 1)]);
-        assert_eq!(of(&ledger.take(), "Requests").values, [(0.0, 1)]);
+        assert_eq!(of(&ledger.take(MINUTE), "Requests").values, [(0.0, 1)]);
+    }
+
+    #[test]
+    fn a_level_that_is_summed_is_the_same_however_often_it_is_looked_at() {
+        let mut book = Book::default();
+        let metrics = Metrics::new(&mut book);
+        metrics.ring_arc.at(0).set_part(1, 4);
+        metrics.ring_members.set(4);
+        let mut ledger = Ledger::new(book.sources());
+        let mut told = |every: u64| {
+            let looks = (0..300 / every).map(|_| ledger.take(Duration::from_secs(every)));
+            let looks: Vec<_> = looks.collect();
+            assert!(
+                looks
+                    .iter()
+                    .all(|data| of(data, "RingMembers").sum() == 4.0)
+            );
+            looks
+                .iter()
+                .map(|data| of(data, "RingArc").sum())
+                .sum::<f64>()
+        };
+        for every in [1, 10, 60, 300] {
+            assert!((told(every) - 75.0).abs() < 1e-9, "a quarter of 300 s");
+        }
     }
 
     #[test]
@@ -255,7 +285,7 @@ mod tests {
         let mut ledger = Ledger::new(book.sources());
         assert!(
             ledger
-                .take()
+                .take(MINUTE)
                 .iter()
                 .all(|datum| datum.name != "PeerDuration")
         );
@@ -263,13 +293,13 @@ mod tests {
         for code in ["ok", "refused"] {
             calls.of(&["fetch", code]).took(Duration::from_millis(100));
         }
-        let data = ledger.take();
+        let data = ledger.take(MINUTE);
         let datum = of(&data, "PeerDuration");
         assert_eq!((datum.count(), datum.unit()), (2, "Seconds"));
         assert!((datum.sum() / 0.2 - 1.0).abs() < 0.015, "{datum:?}");
         assert!(
             ledger
-                .take()
+                .take(MINUTE)
                 .iter()
                 .all(|datum| datum.name != "PeerDuration")
         );

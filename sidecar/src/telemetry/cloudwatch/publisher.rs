@@ -70,6 +70,8 @@ impl Publisher {
 
 struct Task {
     start: Instant,
+    /// When it last looked.
+    looked: Instant,
     settings: CloudWatchSettings,
     told: Told,
     outbox: Outbox,
@@ -95,6 +97,7 @@ impl Task {
         };
         Self {
             start: Instant::now(),
+            looked: Instant::now(),
             sink: Sink::new(&settings, sets),
             outbox: Outbox::new(form),
             settings,
@@ -140,7 +143,9 @@ impl Task {
 
     fn look(&mut self) {
         (self.told.refresh)();
-        let data = self.told.ledger.take();
+        let now = Instant::now();
+        let data = self.told.ledger.take(now - self.looked);
+        self.looked = now;
         let at = millis(self.start.elapsed());
         self.outbox.put(Interval { at, data });
     }

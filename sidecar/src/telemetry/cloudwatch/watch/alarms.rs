@@ -19,8 +19,6 @@ pub struct Limits {
     pub hit_ratio: f64,
     /// Bytes of memory that a node may have: its container's limit.
     pub memory: u64,
-    /// The nodes' `cloudwatch.interval`: between two looks at their counters.
-    pub interval: Duration,
     /// The nodes' `cloudwatch.flush`: between two calls.
     pub flush: Duration,
 }
@@ -31,7 +29,6 @@ impl Default for Limits {
             latency: 1.0,
             hit_ratio: 10.0,
             memory: 512 << 20,
-            interval: Duration::from_secs(60),
             flush: Duration::from_secs(300),
         }
     }
@@ -68,13 +65,9 @@ pub enum Condition {
         /// How many there must be.
         floor: u32,
     },
-    /// The sum over all nodes of a level that each tells once in `interval`.
-    Together {
-        /// The sum of all that is told in a period.
-        sum: Look,
-        /// Between two looks of a node.
-        interval: Duration,
-    },
+    /// The mean over a period of the sum over all nodes of a level that is told as level-seconds. If
+    /// the nodes look less often than once a period it is that of several periods.
+    Together(Look),
     /// `value`, in periods in which `when` is more than `floor`.
     When {
         /// What is looked at.
@@ -125,7 +118,7 @@ pub fn alarms(limits: &Limits) -> Vec<Alarm> {
     [
         of_requests(limits),
         of_origins(),
-        of_the_ring(limits),
+        of_the_ring(),
         of_nodes(limits),
     ]
     .concat()
@@ -133,7 +126,7 @@ pub fn alarms(limits: &Limits) -> Vec<Alarm> {
 
 fn of_requests(limits: &Limits) -> Vec<Alarm> {
     let requests = series::REQUESTS.look(Stat::Sum);
-    let calls = 3 * limits.flush.max(limits.interval).as_secs();
+    let calls = 3 * limits.flush.as_secs();
     let silent = u32::try_from(calls.div_ceil(PERIOD.as_secs())).unwrap_or(u32::MAX);
     let silent = silent.max(3);
     vec![
@@ -222,7 +215,7 @@ fn of_origins() -> Vec<Alarm> {
     ]
 }
 
-fn of_the_ring(limits: &Limits) -> Vec<Alarm> {
+fn of_the_ring() -> Vec<Alarm> {
     let most_members = series::RING_MEMBERS.look(Stat::Maximum);
     vec![
         Alarm {
@@ -243,10 +236,7 @@ fn of_the_ring(limits: &Limits) -> Vec<Alarm> {
             id: "RingSplit",
             means: "There has been more than one ring for 15 minutes: origins get more than one request.",
             // The arcs of one ring are one circle, whoever comes and goes.
-            of: Condition::Together {
-                sum: series::RING_ARC.look(Stat::Sum),
-                interval: limits.interval,
-            },
+            of: Condition::Together(series::RING_ARC.look(Stat::Sum)),
             is: Bound::Above(1.5),
             periods: (3, 3),
             missing: Missing::Unknown,
@@ -346,7 +336,7 @@ impl Condition {
                 looks.push(*whole);
                 looks
             }
-            Self::Together { sum, .. } => vec![*sum],
+            Self::Together(sum) => vec![*sum],
             Self::When { value, when, .. } => vec![*value, *when],
         }
     }
@@ -361,10 +351,7 @@ impl Condition {
                 let whole = format!("m{}", parts.len() + 1);
                 Some(format!("IF({whole} > {floor}, 100 * {part} / {whole})"))
             }
-            Self::Together { interval, .. } => {
-                let (seconds, period) = (interval.as_secs(), PERIOD.as_secs());
-                Some(format!("m1 * {seconds} / {period}"))
-            }
+            Self::Together(_) => Some(format!("m1 / {}", PERIOD.as_secs())),
             Self::When { floor, .. } => Some(format!("IF(m2 > {floor}, m1)")),
         }
     }

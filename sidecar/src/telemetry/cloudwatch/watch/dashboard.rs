@@ -140,7 +140,7 @@ fn ring() -> Vec<Graph> {
             levels(series::RING_SUCCESSORS),
         ),
         graph(
-            "Arcs of all nodes at all looks (one ring, a look a minute: 5)",
+            "Arcs of all nodes × seconds (one ring: 300 in 5 minutes)",
             "",
             sums(&[series::RING_ARC]),
         ),
