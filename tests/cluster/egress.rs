@@ -89,6 +89,7 @@ async fn what_a_followed_redirect_says_of_reuse_beside_its_lifetime_is_not_lost(
         ("vary", "x-user", false),
         ("cache-control", "no-cache", false),
         ("cache-control", "must-revalidate", false),
+        ("cache-control", "s-maxage=60", true),
     ] {
         let location = there.url("/there");
         let here = Origin::start(move |_| {

@@ -264,9 +264,7 @@ impl Fill {
         self.jitter(&mut storable);
         for (head, exchange) in &answer.redirects {
             let redirect = decide(head, exchange).filter(reuse::is_bound_by_lifetime_alone)?;
-            let left = redirect.lifetime.saturating_sub(redirect.initial_age);
-            let lifetime = left.saturating_add(storable.initial_age);
-            storable.lifetime = storable.lifetime.min(lifetime);
+            storable.bind(&redirect);
         }
         Some(storable)
     }

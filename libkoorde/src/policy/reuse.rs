@@ -266,9 +266,11 @@ pub fn forbids_stale(stored: &StoredHead, now: Instant) -> bool {
 }
 
 /// Whether whoever reuses it while it is fresh needs to look at nothing else: it does not vary, and
-/// may be served stale. Of a redirect that was followed nothing but its lifetime is kept.
+/// names no validation. Of a redirect that was followed nothing more is kept ([`StoredHead::bind`]).
 pub fn is_bound_by_lifetime_alone(stored: &StoredHead) -> bool {
-    stored.selecting.names().next().is_none() && stored.stale != StalePolicy::Forbidden
+    let said = &stored.directives;
+    let says_more = said.no_cache || said.must_revalidate || said.proxy_revalidate;
+    stored.selecting.names().next().is_none() && !says_more
 }
 
 /// Whether a stored response may replace this answer of the origin: only an error

@@ -158,6 +158,16 @@ impl StoredHead {
         self.lifetime = self.lifetime.saturating_sub(part);
     }
 
+    /// Binds it to a redirect that led to it: fresh for no longer, and never served stale if that may
+    /// not be, as with `s-maxage`.
+    pub fn bind(&mut self, redirect: &Self) {
+        let left = redirect.lifetime.saturating_sub(redirect.initial_age);
+        self.lifetime = self.lifetime.min(left.saturating_add(self.initial_age));
+        if redirect.stale == StalePolicy::Forbidden {
+            self.forbid_stale();
+        }
+    }
+
     /// Makes it stale from the moment at which it has this age.
     pub fn expire_at(&mut self, age: Duration) {
         self.lifetime = self.lifetime.min(age);

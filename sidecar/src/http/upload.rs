@@ -34,7 +34,7 @@ pub(super) struct Upload<B> {
 }
 
 /// Tells afterwards which bound an upload broke. The error itself goes to the origin's connection,
-/// and comes back as the origin's failure.
+/// and comes back as that of an upload, without saying of which bound.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Broken(Arc<AtomicU8>);
 
