@@ -173,7 +173,7 @@ impl StoredHead {
         self.lifetime = self.lifetime.min(age);
     }
 
-    /// As `must-revalidate` would: it is in need of "a mandatory validation before [it] can be sent
+    /// As `must-revalidate` would: it is in need of "a mandatory validation before" it "can be sent
     /// in response to a subsequent request", RFC 9111 §4.4.
     pub fn forbid_stale(&mut self) {
         self.stale = StalePolicy::Forbidden;
