@@ -65,8 +65,8 @@ pub enum Condition {
         /// How many there must be.
         floor: u32,
     },
-    /// The mean over a period of the sum over all nodes of a level that is told as level-seconds. If
-    /// the nodes look less often than once a period it is that of several periods.
+    /// The mean over a period of the sum over all nodes of a level that is told as level-seconds.
+    /// Wrong where nodes look less often than once a period: then some have all, and some nothing.
     Together(Look),
     /// `value`, in periods in which `when` is more than `floor`.
     When {
