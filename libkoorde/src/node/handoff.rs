@@ -45,6 +45,10 @@ const SETTLES: Duration = Duration::from_millis(500);
 const WELCOME: Duration = Duration::from_secs(60);
 /// Times that a member can't be reached before the next owner gets its share.
 const TRIES: usize = 3;
+/// What is added to the age of a response before it is compared with unsafe requests: more than its
+/// first message may be on its way, as connections on which no ping is answered end sooner, and more
+/// than there is between the first of several redirects and the last.
+const JOURNEY: Duration = Duration::from_secs(10);
 /// Members that take over at once.
 const AT_ONCE: usize = 16;
 /// Messages on their way to one of them.
@@ -106,6 +110,19 @@ impl Inner {
             debug!(keys = keys.len(), "Handing over what new members own.");
             let _done_or_not = time::timeout(WELCOME, self.hand_over_these(keys)).await;
         }
+    }
+
+    /// Whether what another node has stored, of this age, may be from before an unsafe request for it
+    /// was answered (RFC 9111 §4.4).
+    ///
+    /// Nobody is sure to have been told of every unsafe request: not a node that is no member yet, and
+    /// not one that leaves, of which whoever made the request may have heard before we did. So it is
+    /// asked of all that comes from one of those. To refuse whatever was ever asked for with an unsafe
+    /// method came to refusing nearly all, where many URLs are written.
+    pub(crate) fn may_be_from_before(&self, key: &CacheKey, age: Duration) -> bool {
+        let age = age.saturating_add(JOURNEY);
+        let now = clock::now().instant;
+        self.purges.is_marked_within(key, age, now)
     }
 
     async fn hand_over_these(&self, mut left: Vec<CacheKey>) {

@@ -197,10 +197,10 @@ impl Inner {
     /// Makes these stale here; whether others may hold copies of them that came from this node.
     pub(crate) fn make_stale(&self, stale: &Stale) -> bool {
         count_by(&self.metrics.purges, "invalidated", stale.urls.len() as u64);
-        let keys = stale.urls.iter();
-        self.purges
-            .mark(keys.map(|url| ScopeKey::url(Some(&stale.tenant), url)));
         let (now, lease) = (clock::now().instant, self.config.store.hot_lease);
+        let keys = stale.urls.iter();
+        let keys = keys.map(|url| ScopeKey::url(Some(&stale.tenant), url));
+        self.purges.mark(keys, now);
         // Who owned the key until a moment ago may have given copies away, too.
         self.gate.changed_within(lease, now)
             || stale.urls.iter().any(|url| self.leases.may_hold(url, now))

@@ -1,6 +1,9 @@
 //! Fills that ask another node: the owner and its replicas, or the previous owner.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use http::HeaderValue;
 use koorde_proto::peer::v1::{FetchRequest, Mode};
@@ -83,7 +86,7 @@ impl Fill {
     pub(crate) async fn ask_previous_owner(&mut self) -> bool {
         for previous in self.previous_owners() {
             match self.ask(&previous, Mode::Peek, PEEK).await {
-                Ok((head, body, started)) if head.carried.is_some() => {
+                Ok((head, body, started)) if self.is_of_now(&head, started) => {
                     self.relay_peer(head, body, started, true).await;
                     return true;
                 }
@@ -92,6 +95,16 @@ impl Fill {
             }
         }
         false
+    }
+
+    /// Whether what a previous owner brings may be stored, and is from after all unsafe requests for it
+    /// that were heard of here.
+    fn is_of_now(&self, head: &PeerHead, started: Instant) -> bool {
+        let waited = clock::now().instant.saturating_duration_since(started);
+        head.carried.is_some_and(|carried| {
+            let age = carried.age.saturating_add(waited);
+            !self.node.may_be_from_before(&self.miss.key, age)
+        })
     }
 
     fn previous_owners(&self) -> Vec<Member> {
@@ -123,7 +136,7 @@ impl Fill {
         peer: &Member,
         mode: Mode,
         timeout: Duration,
-    ) -> Result<(PeerHead, PeerBody, std::time::Instant), PeerError> {
+    ) -> Result<(PeerHead, PeerBody, Instant), PeerError> {
         match self.ask_in(peer, mode, timeout).await? {
             (PeerAnswer::Response(head, body), started) => Ok((head, body, started)),
             (PeerAnswer::Granted(..), _) => Err(PeerError::Refused(
@@ -139,7 +152,7 @@ impl Fill {
         peer: &Member,
         mode: Mode,
         timeout: Duration,
-    ) -> Result<(PeerAnswer, std::time::Instant), PeerError> {
+    ) -> Result<(PeerAnswer, Instant), PeerError> {
         match self.fetch_from(peer, mode, timeout).await {
             Err(PeerError::Behind) => {
                 let synced = self.node.sync_with(peer.addr, TELL.min(timeout)).await;
@@ -155,7 +168,7 @@ impl Fill {
         peer: &Member,
         mode: Mode,
         timeout: Duration,
-    ) -> Result<(PeerAnswer, std::time::Instant), PeerError> {
+    ) -> Result<(PeerAnswer, Instant), PeerError> {
         let span = spans::within(|| {
             info_span!(
                 "koorde.peer.get",
@@ -221,7 +234,7 @@ impl Fill {
         &mut self,
         head: PeerHead,
         body: PeerBody,
-        started: std::time::Instant,
+        started: Instant,
         ours: bool,
     ) {
         let now = clock::now().instant;

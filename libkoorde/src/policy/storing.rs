@@ -143,9 +143,6 @@ fn check(
     if d.no_store && !d.must_understand {
         return Err(NotStored::NoStore);
     }
-    if RequestDirectives::read(request).no_store {
-        return Err(NotStored::RequestNoStore);
-    }
     if d.private {
         return Err(NotStored::Private);
     }
@@ -165,11 +162,14 @@ fn check(
             return Err(NotStored::SetCookie);
         }
     }
-    if is_ever_reusable(status, fields, control, fresh) {
-        Ok(())
-    } else {
-        Err(NotStored::NoFreshness)
+    if !is_ever_reusable(status, fields, control, fresh) {
+        return Err(NotStored::NoFreshness);
     }
+    // Last: what the response says of itself ends what is stored, whoever has asked.
+    if RequestDirectives::read(request).no_store {
+        return Err(NotStored::RequestNoStore);
+    }
+    Ok(())
 }
 
 /// Whether storing can ever save anything: the last condition of RFC 9111 §3, and either

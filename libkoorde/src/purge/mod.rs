@@ -9,9 +9,12 @@
 //! Which purges of the whole cluster are known here is in the `log`; how they travel is in
 //! `node/purge.rs`. Nothing here does I/O or reads a clock.
 
-use std::sync::{
-    PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -212,13 +215,15 @@ impl Purges {
 
     /// Makes URLs of one tenant stale, here and nowhere else. However many they are, no purge is
     /// folded for them.
-    pub(crate) fn mark(&self, urls: impl Iterator<Item = ScopeKey>) {
-        self.change(|state| urls.for_each(|url| state.table.mark(&url)));
+    pub(crate) fn mark(&self, urls: impl Iterator<Item = ScopeKey>, now: Instant) {
+        self.change(|state| urls.for_each(|url| state.table.mark(&url, now)));
     }
 
-    /// Whether what is stored of a URL may have been made stale here by an unsafe request, ever.
-    pub(crate) fn is_marked(&self, key: &CacheKey) -> bool {
-        self.read().table.is_marked(key)
+    /// Whether what others have stored of a URL, of this age at most, may have been made stale by an
+    /// unsafe request that was heard of here. What is younger was asked for after that request had
+    /// been answered: an age counts from when the origin was asked, or from earlier.
+    pub(crate) fn is_marked_within(&self, key: &CacheKey, age: Duration, now: Instant) -> bool {
+        self.read().table.is_marked_within(key, age, now)
     }
 
     /// Takes in what another node has told.

@@ -1,6 +1,9 @@
 //! What has been purged here, newest first: by this a stored response is judged.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use super::{
     invalidated::Invalidated,
@@ -146,9 +149,9 @@ impl Table {
     }
 
     /// Makes a URL of one tenant stale, from now on.
-    pub(crate) fn mark(&mut self, url: &ScopeKey) {
+    pub(crate) fn mark(&mut self, url: &ScopeKey, now: Instant) {
         self.seq += 1;
-        self.invalidated.mark(url, self.seq);
+        self.invalidated.mark(url, self.seq, now);
     }
 
     fn count(&mut self, scope: &ScopeKey) {
@@ -195,10 +198,10 @@ impl Table {
         mark
     }
 
-    /// Whether a URL may have been made stale here by an unsafe request, ever.
-    pub(crate) fn is_marked(&self, key: &CacheKey) -> bool {
+    /// Whether a URL may have been made stale here by an unsafe request within this time.
+    pub(crate) fn is_marked_within(&self, key: &CacheKey, time: Duration, now: Instant) -> bool {
         let url = || ScopeKey::url(Some(key.tenant()), key.url());
-        !self.invalidated.is_empty() && self.invalidated.of(&url()) > 0
+        !self.invalidated.is_empty() && self.invalidated.within(&url(), time, now)
     }
 
     fn add_scopes(

@@ -1,6 +1,6 @@
 //! The purges against an oracle: plain lists of what was purged and what is stored.
 
-use std::sync::atomic::AtomicU64;
+use std::{sync::atomic::AtomicU64, time::Instant};
 
 use http::HeaderMap;
 use proptest::prelude::*;
@@ -185,7 +185,7 @@ fn run(steps: &[Step], bounds: Bounds) -> Vec<(Response, Verdict, Verdict)> {
                 }
             }
             Step::Mark(host, path, tenant) => {
-                purges.mark([marked(*host, *path, *tenant)].into_iter());
+                purges.mark([marked(*host, *path, *tenant)].into_iter(), Instant::now());
                 let plain = Plain::Url(*host, *path);
                 for (response, _, _, wanted) in &mut stored {
                     if plain.takes(Some(*tenant), response) {
@@ -269,9 +269,10 @@ fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
         let target = Target::parse(&format!("http://a.example/{n}")).expect("a URL");
         CacheKey::new("", &target)
     };
+    let now = Instant::now();
     let mark = |n: u32| {
         let url = ScopeKey::url(Some(""), key(n).url());
-        purges.mark([url].into_iter());
+        purges.mark([url].into_iter(), now);
     };
     let verdict =
         |n: u32, born: u64| purges.judge(born, &AtomicU64::new(born), &key(n), &Tags::default());
@@ -294,6 +295,43 @@ fn a_flood_of_unsafe_requests_takes_no_more_than_their_urls_and_few_others() {
     (5000..40_000).for_each(mark);
     assert!((0..5000).all(|n| verdict(n, before) == Verdict::Invalid));
     assert_eq!(purges.read().table.folded(), 0);
+}
+
+/// A day of writes to more URLs than there are slots, and what other nodes have stored since.
+#[test]
+fn what_is_younger_than_the_unsafe_requests_for_it_is_not_from_before_them() {
+    let purges = Purges::new(BOUNDS);
+    let key = |n: u32| {
+        let target = Target::parse(&format!("http://a.example/{n}")).expect("a URL");
+        CacheKey::new("", &target)
+    };
+    let (began, second) = (Instant::now(), Duration::from_secs(1));
+    let is_from_before = |n, age, now| purges.is_marked_within(&key(n), age, began + now);
+    assert!(!is_from_before(1, Duration::MAX, second));
+    let urls = |urls: std::ops::Range<u32>| urls.map(|n| ScopeKey::url(Some(""), key(n).url()));
+    for hour in 0..24 {
+        purges.mark(
+            urls(hour * 20_000..(hour + 1) * 20_000),
+            began + 3600 * hour * second,
+        );
+    }
+    let day = 24 * 3600 * second;
+    purges.mark(urls(0..100), began + day);
+    let age = 60 * second;
+    let (sooner, later) = (day + age, day + age + 2 * second);
+    assert!((0..100).all(|n| is_from_before(n, age, sooner)));
+    assert!(
+        !(0..480_000)
+            .step_by(7)
+            .any(|n| is_from_before(n, age, later))
+    );
+    // Slots are shared: nearly all URLs of which nobody has heard are as old as their neighbours.
+    assert!((0..100).all(|n| is_from_before(n, age + 4 * second, later)));
+    assert!(
+        (0..480_000)
+            .step_by(7)
+            .all(|n| is_from_before(n, Duration::MAX, later))
+    );
 }
 
 /// One exchange, as `node/purge.rs` does it: one page at a time, both ways.

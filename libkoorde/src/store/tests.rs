@@ -216,11 +216,13 @@ fn what_an_unsafe_request_invalidates_is_not_served_stale() {
         reuse::may_serve_stale_on_error(&fields, &look(&store, now).head, now)
     };
     assert!(may_serve(&|store| purge_all(store, false)));
-    let url = ScopeKey::url(Some(""), key(0).url());
-    assert!(!may_serve(&|store| store.purges.mark([url].into_iter())));
+    let (url, now) = (ScopeKey::url(Some(""), key(0).url()), Instant::now());
+    assert!(!may_serve(&|store| store
+        .purges
+        .mark([url].into_iter(), now)));
     // An operator's purge of what is invalid already takes nothing back.
     assert!(!may_serve(&|store| {
-        store.purges.mark([url].into_iter());
+        store.purges.mark([url].into_iter(), now);
         purge_all(store, false);
     }));
 }

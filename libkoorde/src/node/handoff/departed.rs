@@ -62,11 +62,11 @@ impl Departed {
     }
 
     /// Those that still answer and may be asked for what they have stored under a key: they knew of
-    /// every purge of it, and no unsafe request was made for it. Of such a one they may not have been
-    /// told, however old it is: who told us may have heard that they leave before we did.
+    /// every purge of it. Of unsafe requests for it they may not have been told, so their answer is
+    /// compared with those ([`Inner::may_be_from_before`](crate::node::Inner::may_be_from_before)).
     pub(crate) fn still_there(&self, now: Instant, key: &CacheKey) -> Vec<Member> {
         let members = self.lock();
-        if members.is_empty() || self.purges.is_marked(key) {
+        if members.is_empty() {
             return Vec::new();
         }
         let newest = self.purges.newest(key, None);
@@ -171,16 +171,6 @@ mod tests {
         assert_eq!(departed.born(Id(1)), Some(1));
         assert_eq!(departed.still_there(left, &key()).len(), 1);
         purge(&purges);
-        assert!(departed.still_there(left, &key()).is_empty());
-    }
-
-    #[test]
-    fn what_an_unsafe_request_was_made_for_before_we_heard_that_it_leaves_is_not_asked_of_it() {
-        let purges = purges();
-        let departed = Departed::new(Arc::clone(&purges));
-        purges.mark([ScopeKey::url(Some(""), key().url())].into_iter());
-        let left = clock::now().instant;
-        departed.note(&member(1), left);
         assert!(departed.still_there(left, &key()).is_empty());
     }
 

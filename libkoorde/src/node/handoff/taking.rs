@@ -65,11 +65,8 @@ impl Inner {
                 reply.leaving = true;
                 return Ok(reply);
             }
-            // Nobody is sure to have been told of every unsafe request: not a member, yet, and not one
-            // that leaves, of which whoever made the request may have heard before we did. So nothing
-            // is taken of what one was ever made for, as far as we remember, or shares its slot: each
-            // costs one fetch more.
-            let may_be_old = self.purges.is_marked(&response.key);
+            let age = response.carried.age.saturating_add(on_its_way);
+            let may_be_old = self.may_be_from_before(&response.key, age);
             let is_stored = match body.filter(|_| !may_be_old) {
                 Some(body) => self.store_handed_over(response, &body, on_its_way, born),
                 None => false,
