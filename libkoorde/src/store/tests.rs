@@ -216,7 +216,10 @@ fn what_an_unsafe_request_invalidates_is_not_served_stale() {
         reuse::may_serve_stale_on_error(&fields, &look(&store, now).head, now)
     };
     assert!(may_serve(&|store| purge_all(store, false)));
-    let (url, now) = (ScopeKey::url(Some(""), key(0).url()), Instant::now());
+    let (url, now) = (
+        ScopeKey::url(Some(""), key(0).url()),
+        stored(1, 0).head.received,
+    );
     assert!(!may_serve(&|store| store
         .purges
         .mark([url].into_iter(), now)));
