@@ -98,8 +98,8 @@ impl Telemetry {
     /// Which requests of this process have a span; none if no spans are exported.
     #[must_use]
     pub fn traces(&self) -> Option<Traces> {
-        let ratio = self.collector.as_ref()?.sample_ratio();
-        self.tracing.as_ref().map(|_| Traces::new(ratio))
+        let (ratio, most) = self.collector.as_ref()?.sampling();
+        self.tracing.as_ref().map(|_| Traces::new(ratio, most))
     }
 
     /// Starts to send the collector metrics, if there is one and it is sent them.

@@ -31,6 +31,9 @@ pub struct TelemetrySettings {
     /// Part of the traces begun here that is kept, 0–1. A trace begun by the client is kept if the
     /// client says so in `traceparent`.
     pub sample_ratio: f64,
+    /// Of these at most so many a second, spread over it, 1–100,000; where a node answers much, a small
+    /// part of it is many. Traces begun by clients do not count.
+    pub traces_per_second: u32,
     /// Whether metrics are sent to the collector: `otlp` or `none`.
     pub metrics_exporter: Signal,
     /// Between two exports of metrics, 1 s – 1 h.
@@ -73,6 +76,7 @@ impl Default for TelemetrySettings {
             export_timeout: Duration::from_secs(5),
             traces_exporter: Signal::Otlp,
             sample_ratio: 0.01,
+            traces_per_second: 100,
             metrics_exporter: Signal::Otlp,
             metrics_interval: Duration::from_secs(60),
             service_name: "koorde".into(),
@@ -111,6 +115,9 @@ impl TelemetrySettings {
         let ratio = self.sample_ratio;
         let ok = (0.0..=1.0).contains(&ratio);
         bound(ok, "telemetry.sample_ratio", &ratio, "0 to 1")?;
+        let traces = self.traces_per_second;
+        let ok = (1..=100_000).contains(&traces);
+        bound(ok, "telemetry.traces_per_second", &traces, "1 to 100,000")?;
         seconds("telemetry.export_timeout", self.export_timeout, 0.1, 60.0)?;
         let interval = self.metrics_interval;
         seconds("telemetry.metrics_interval", interval, 1.0, 3600.0)?;

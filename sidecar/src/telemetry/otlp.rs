@@ -66,8 +66,8 @@ impl Collector {
     }
 
     /// Part of the traces begun here that is kept, 0 to 1.
-    pub(super) const fn sample_ratio(&self) -> f64 {
-        self.settings.sample_ratio
+    pub(super) const fn sampling(&self) -> (f64, u32) {
+        (self.settings.sample_ratio, self.settings.traces_per_second)
     }
 
     /// Starts to send metrics, if they are sent. Must be called within a Tokio runtime.
