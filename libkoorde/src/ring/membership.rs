@@ -86,13 +86,19 @@ impl Ring {
             // Whoever comes next may be dead as well: ask at once rather than a period later.
             self.timers.hurry(Timer::Stabilize, now);
         }
-        if self.neighbors.is_empty() {
-            self.timers.hurry(Timer::Seeds, now);
-            if matches!(self.phase, Phase::Joining | Phase::Active) {
-                self.phase = Phase::Alone;
-            }
-        }
+        self.alone_if_nobody_is_left(now);
         true
+    }
+
+    pub(super) fn alone_if_nobody_is_left(&mut self, now: Instant) {
+        if !self.neighbors.is_empty() {
+            return;
+        }
+        self.timers.hurry(Timer::Seeds, now);
+        if matches!(self.phase, Phase::Joining | Phase::Active) {
+            self.phase = Phase::Alone;
+            self.dirty = true;
+        }
     }
 
     /// Tells everybody known.
@@ -128,7 +134,7 @@ impl Ring {
                 }
             }
         }
-        self.trim(now);
+        self.trim();
         self.pass_along(from, news);
     }
 
@@ -255,13 +261,14 @@ impl Ring {
     }
 
     /// Drops whom the table has no room for.
-    pub(super) fn trim(&mut self, now: Instant) {
+    pub(super) fn trim(&mut self) {
         for member in self.neighbors.prune() {
-            self.drop_distant(now, member);
+            self.drop_distant(member);
         }
     }
 
-    fn drop_distant(&mut self, _now: Instant, member: Member) {
+    /// Takes in that a member is out of the table, alive as far as we know.
+    pub(super) fn drop_distant(&mut self, member: Member) {
         self.dirty = true;
         self.cancel_check(member.id);
         self.emit(Event::Down {

@@ -270,7 +270,7 @@ impl Ring {
             }
         };
         self.extend(now, forward, &list[from..]);
-        self.trim(now);
+        self.trim();
     }
 
     /// Appends `beyond` to our farthest neighbour, nearest first, until the list is full.

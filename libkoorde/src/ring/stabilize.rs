@@ -90,7 +90,7 @@ impl Ring {
             if self.learn(now, asker.clone()) {
                 self.heard(now, from);
             }
-            self.trim(now);
+            self.trim();
         }
         let agree = self.agrees(digest);
         if digest.after == digest.through && !self.neighbors.is_complete() {
@@ -150,7 +150,7 @@ impl Ring {
             self.tell_if_dead(now, &member);
             self.learn(now, member);
         }
-        self.trim(now);
+        self.trim();
         let settled =
             agree || now.saturating_duration_since(self.started) > 2 * self.config.stabilize;
         if self.phase == Phase::Joining && settled {
@@ -253,7 +253,7 @@ impl Ring {
                 return;
             }
             self.learn(now, asker);
-            self.trim(now);
+            self.trim();
         }
         if !self.agrees(digest) {
             self.send_sync(now, to, false);

@@ -40,7 +40,9 @@ impl Ring {
         if !sync.complete {
             self.extend_along(now, &members);
         }
-        self.trim(now);
+        self.trim();
+        // The arc may have dropped all whom we knew, and named none but the dead.
+        self.alone_if_nobody_is_left(now);
         if new >= knew {
             // We have come to a ring at least as big as ours: say so to everybody in it.
             self.push(&Change::Alive(self.me.clone()));
@@ -181,11 +183,7 @@ impl Ring {
             return false;
         }
         for member in self.neighbors.narrow(first, last) {
-            self.dirty = true;
-            self.emit(Event::Down {
-                member,
-                reason: DownReason::Distant,
-            });
+            self.drop_distant(member);
         }
         true
     }
@@ -218,5 +216,58 @@ impl Ring {
         if !self.timers.is_set(Timer::Spread) {
             self.timers.set(Timer::Spread, now + wait);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::ring::{
+        RingConfig, invariants,
+        protocol::{Input, Phase, Role},
+    };
+
+    fn member(place: u64) -> Member {
+        Member {
+            id: Id(place),
+            name: format!("node-{place}").into(),
+            addr: (Ipv4Addr::LOCALHOST, u16::try_from(place).expect("a port")).into(),
+            incarnation: 1,
+            weight: 100,
+            role: Role::Member,
+        }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test's beginning of time")]
+    fn a_node_is_alone_when_an_arc_drops_all_whom_it_knew_and_names_only_the_dead() {
+        let mut now = Instant::now();
+        let mut ring = Ring::new(RingConfig::default(), member(500), 7, now);
+        let mut hear = |members: &[u64], gone: &[u64], complete| {
+            let sync = Sync {
+                members: members.iter().map(|place| member(*place)).collect(),
+                gone: gone
+                    .iter()
+                    .map(|place| Gone {
+                        member: member(*place),
+                        reason: DownReason::Dead,
+                    })
+                    .collect(),
+                complete,
+                answer: false,
+            };
+            now += Duration::from_secs(1);
+            let message = Message::Sync(Box::new(sync));
+            let from = member(900).addr;
+            ring.handle(now, Input::Message { from, message });
+            while ring.poll().is_some() {}
+            assert_eq!(invariants::check(&ring), Ok(()));
+            ring.view().state()
+        };
+        assert_eq!(hear(&[900], &[400, 600], true), Phase::Joining);
+        assert_eq!(hear(&[400, 500, 600], &[], false), Phase::Alone);
+        assert_eq!(hear(&[900], &[], true), Phase::Joining);
     }
 }
