@@ -336,10 +336,11 @@ impl Node {
         let inner = &self.inner;
         let answer = match inner.at_hand(&mut request) {
             AtHand::Fresh(near) => return Ok(near.into_response()),
-            AtHand::Bypassed => inner.pass(request, no_body()).await,
+            // Boxed: every hit would else have room for all that a miss may need, some kilobytes.
+            AtHand::Bypassed => Box::pin(inner.pass(request, no_body())).await,
             AtHand::Nothing => {
                 let timeout = inner.config.fetch.timeout;
-                inner.fetch(request, Hop::Client, timeout).await
+                Box::pin(inner.fetch(request, Hop::Client, timeout)).await
             }
         };
         answer.map(|answer| answer.into_response(&inner.hop))
@@ -362,10 +363,8 @@ impl Node {
         if body.is_end_stream() {
             return self.fetch(request).await;
         }
-        self.inner
-            .pass(request, body)
-            .await
-            .map(|answer| answer.into_response(&self.inner.hop))
+        let answer = Box::pin(self.inner.pass(request, body)).await;
+        answer.map(|answer| answer.into_response(&self.inner.hop))
     }
 
     /// Where peers are told to reach this node.

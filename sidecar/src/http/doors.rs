@@ -110,9 +110,10 @@ impl Doors {
     + Sync
     + 'static {
         let name = self.state.name.clone();
+        // Boxed here: each layer above would move it, twice as a rule, and it has some kilobytes.
         let answer = tower::service_fn(move |request| {
             let doors = self.clone();
-            async move { Ok(doors.answer(request).await) }
+            Box::pin(async move { Ok(doors.answer(request).await) })
         });
         // On every answer, also one that an error or a panic has ended in.
         SetResponseHeader::overriding(answer, X_NODE_ID.clone(), name)

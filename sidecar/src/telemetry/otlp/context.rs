@@ -47,11 +47,13 @@ fn below(fields: &HeaderMap, begin: fn() -> Span) -> Span {
     }
 }
 
+static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The context that fields tell of, if they do.
 fn told(fields: &HeaderMap) -> Option<Context> {
     // Most requests have none, and this is on the way of all.
     let context = fields
-        .contains_key("traceparent")
+        .contains_key(&TRACEPARENT)
         .then(|| TraceContextPropagator::new().extract(&Fields(fields)))?;
     let is_valid = context.span().span_context().is_valid();
     is_valid.then_some(context)
@@ -237,14 +239,13 @@ mod tests {
         let provider = SdkTracerProvider::builder().build();
         let subscriber = tracing_subscriber::registry().with(layer(&provider));
         tracing::subscriber::with_default(subscriber, || {
-            let traceparent = HeaderName::from_static("traceparent");
             let incoming =
-                HeaderMap::from_iter([(traceparent.clone(), HeaderValue::from_static(PARENT))]);
+                HeaderMap::from_iter([(TRACEPARENT.clone(), HeaderValue::from_static(PARENT))]);
             let traces = Traces::new(0.0, 100);
             let span = begin(Some(&traces), &Method::GET, "/cache", &incoming);
             let mut outgoing = HeaderMap::new();
             inject(&span, &mut outgoing);
-            let sent = outgoing[&traceparent]
+            let sent = outgoing[&TRACEPARENT]
                 .to_str()
                 .expect("trace context is ASCII");
             assert_eq!(sent[..36], PARENT[..36], "the trace is the same");
@@ -269,7 +270,7 @@ mod tests {
             ] {
                 let fields = traceparent
                     .map(|value| HeaderValue::from_str(value).expect("ASCII"))
-                    .map(|value| (HeaderName::from_static("traceparent"), value));
+                    .map(|value| (TRACEPARENT.clone(), value));
                 let fields = HeaderMap::from_iter(fields);
                 let traces = Traces::new(ratio, 100_000);
                 let spans = (0..1000)
